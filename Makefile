@@ -1,0 +1,47 @@
+# Every target sets up what it needs: a virtual environment in .venv, made anew when its inputs change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO_SECONDS ?= 120
+WORLD ?= shop
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types format serve clean
+
+help: ## List what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[learner,simulators,dev]'
+	@touch $@
+
+setup: $(INSTALLED) ## Make .venv with the command `steadyrank` in it
+
+demo: setup ## Shoppers teach the recommender for two minutes (WORLD=shop DEMO_SECONDS=120); leaves report.json
+	@rm -rf data/demo
+	$(BIN)/steadyrank up --world $(WORLD) --data data/demo --for $(DEMO_SECONDS)s --report report.json
+
+serve: setup ## The ranker alone, for ./loop.toml
+	$(BIN)/steadyrank serve
+
+check: lint types ## Lint, types, and the fast tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test: setup ## Every test, on real parts
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+format: setup ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and the demo's data
+	rm -rf $(VENV) data/demo report.json

@@ -1,0 +1,87 @@
+"""Where a process finds its parts: the only place that reads the environment.
+
+Every setting is an environment variable `STEADYRANK_NAME`; the command line overrides some.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+_PREFIX = "STEADYRANK_"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the text names the variable, the value and what would be right."""
+
+
+class Settings(BaseModel):
+    """What the deployment decides; what the problem decides is in the loop file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path = Path("data")
+    """The data folder: `steadyrank.db`, `events.db`, `policies/`, `training/`."""
+    loop: Path = Path("loop.toml")
+    database_url: str = ""
+    """Empty: SQLite in the data folder."""
+    kafka: str = ""
+    """Bootstrap servers; empty: the SQL event log."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    api_keys: str = ""
+    """Comma-separated; empty: no key is asked for."""
+    decision_log_seconds: float = Field(default=0.02, gt=0, le=10)
+    """How long decisions are packed before they are appended: what a kill of the ranker may lose."""
+    decision_log_max: int = Field(default=100_000, ge=1)
+    """Decisions kept in memory while the log is away; the oldest go first, counted."""
+    champion_poll_seconds: float = Field(default=0.5, gt=0)
+    items_poll_seconds: float = Field(default=1.0, gt=0)
+    keep_policies: int = Field(default=20, ge=1)
+    log_retention_seconds: float = Field(default=3600.0, ge=0)
+    """How long the SQL event log keeps records that ingest has committed."""
+
+    @property
+    def store_url(self) -> str:
+        """The SQLAlchemy URL of the store."""
+        return self.database_url or f"sqlite:///{self.data.absolute() / 'steadyrank.db'}"
+
+    @property
+    def log_url(self) -> str:
+        """The SQLAlchemy URL of the SQL event log: a file of its own on SQLite, else the store's database."""
+        if self.store_url.startswith("sqlite"):
+            return f"sqlite:///{self.data.absolute() / 'events.db'}"
+        return self.store_url
+
+    @property
+    def policies_folder(self) -> Path:
+        return self.data / "policies"
+
+    @property
+    def training_folder(self) -> Path:
+        return self.data / "training"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: object) -> Self:
+        """Settings from `environment` (default: the process's), then `overrides` that are not None.
+
+        Raises:
+            SettingsError: a variable is unknown or its value is wrong.
+        """
+        given = os.environ if environment is None else environment
+        values: dict[str, object] = {
+            key.removeprefix(_PREFIX).lower(): value
+            for key, value in given.items()
+            if key.startswith(_PREFIX) and not key.startswith(_PREFIX + "TEST_")
+        }
+        values |= {key: value for key, value in overrides.items() if value is not None}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(
+                "\n".join(
+                    f"{_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']} (found {e['input']!r})" for e in error.errors()
+                )
+            ) from error
