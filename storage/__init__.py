@@ -1,0 +1,1 @@
+"""What the processes meet in: the event log (a port; SQL, and Kafka), the store, the catalogue, the policy registry."""

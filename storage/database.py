@@ -1,0 +1,213 @@
+"""Engines, transactions, and what every database does in its own way.
+
+Errors: `StoreUnavailableError` from anything that touches a database; `SchemaTooNewError` from `migrate`.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, inspect, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from migrations import HEAD
+from schemas.tables import revisions
+
+BUSY_SECONDS = 5.0
+_LOCK_SECONDS = 0.002
+_MAX_IDLE_WAL_BYTES = 1 << 26  # what a long reading made it grow to is given back
+_WRITES = "steadyrank_writes"
+_APPLICATION_LOCK = 0x57EAD  # any number that no other application of the same PostgreSQL database takes
+
+
+class StoreUnavailableError(Exception):
+    """The database cannot be used now; what was to be written is not in it."""
+
+
+class SchemaTooNewError(Exception):
+    """The database was migrated by a newer release than this one."""
+
+
+def open_store(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
+    """An engine for the store; connects when first used. Safe for several threads, not across a fork.
+
+    SQLite waits `busy_seconds` for a lock that another process holds.
+    """
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite":
+        return create_engine(address, pool_pre_ping=True)
+    engine = create_engine(
+        address, connect_args={"timeout": busy_seconds, "isolation_level": None}, pool_timeout=busy_seconds
+    )
+    event.listen(engine, "do_connect", lambda *_: _make_folder(address))
+    event.listen(engine, "connect", lambda connection, _: _configure(connection, busy_seconds))
+    event.listen(engine, "begin", lambda connection: _begin(connection, busy_seconds))
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A read transaction: everything in it is of one snapshot. Keep it short: on SQLite the WAL grows meanwhile.
+
+    Raises:
+        StoreUnavailableError: the database is locked or away.
+    """
+    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with _explained(engine), engine.connect() as connection:
+        connection = connection.execution_options(**options)  # noqa: PLW2901 (the same connection)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A write transaction, committed at the end. SQLite's one write lock is taken at the start, so that no statement
+    within can fail for want of it.
+
+    Raises:
+        StoreUnavailableError: the database is locked or away; nothing was written.
+    """
+    with _explained(engine), engine.connect() as connection:
+        connection = connection.execution_options(**{_WRITES: True})  # noqa: PLW2901 (the same connection)
+        with connection.begin():
+            yield connection
+
+
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows ON CONFLICT, which each dialect has of its own."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def next_revision(connection: Connection, name: str) -> int:
+    """The next value of a counter, from 1. Its row stays locked until the transaction ends: others that want it wait,
+    so that the order of values is the order of commits.
+    """
+    statement = insert(connection, revisions).values(name=name, value=1)
+    statement = statement.on_conflict_do_update(index_elements=["name"], set_={"value": revisions.c.value + 1})
+    value: int = connection.execute(statement.returning(revisions.c.value)).scalar_one()
+    return value
+
+
+def application_lock(connection: Connection) -> None:
+    """Until the transaction ends no other one passes here; on SQLite no other one writes anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_APPLICATION_LOCK)))
+
+
+def migrate(url: str) -> None:
+    """Bring the store's schema up to this release; harmless to repeat, and safe from several processes at once.
+
+    Raises:
+        StoreUnavailableError: the database is locked or away.
+        SchemaTooNewError: a newer release has migrated it.
+    """
+    engine = open_store(url)
+    try:
+        with reading(engine) as connection:
+            if schema_revision(connection) == HEAD:
+                return
+        # Here, because alembic costs 10 MB and 0.1 s that a ranker of a migrated store never needs.
+        from storage import migration  # noqa: PLC0415
+
+        with writing(engine) as connection:
+            application_lock(connection)
+            _refuse_newer(schema_revision(connection), migration.steps())
+            migration.upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def schema_revision(connection: Connection) -> str | None:
+    """The migration that the store is at; None: it is empty."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _refuse_newer(revision: str | None, known: frozenset[str]) -> None:
+    if revision is not None and revision not in known:
+        raise SchemaTooNewError(
+            f"the store is at schema {revision}, and this release knows none above {HEAD}: a newer steadyrank has "
+            "migrated it. Start that release, or restore a backup made before its first start"
+        )
+
+
+def _make_folder(address: URL) -> None:
+    if address.database:
+        with suppress(OSError):  # SQLite then says that it cannot open the file
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _configure(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    _switch_to_wal(connection, time.monotonic() + busy_seconds)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA journal_size_limit={_MAX_IDLE_WAL_BYTES}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    # SQLite does not wait for a lock here: of two processes that start on a new file one fails at once.
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _begin(connection: Connection, busy_seconds: float) -> None:
+    # sqlite3 by itself would begin at the first INSERT only, with a lock that may then not be had.
+    if not connection.get_execution_options().get(_WRITES, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    try:
+        _take_lock(connection, time.monotonic() + busy_seconds)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={round(busy_seconds * 1_000)}")
+
+
+def _take_lock(connection: Connection, deadline: float) -> None:
+    # SQLite's own wait asks every 100 ms in the end, and so hardly gets a lock that another one takes again at once.
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    while time.monotonic() < deadline:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                break
+        else:
+            return
+        time.sleep(_LOCK_SECONDS)
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # says what is the matter
+
+
+@contextmanager
+def _explained(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise StoreUnavailableError(_explanation(engine, error)) from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # its other subclasses are mistakes of ours, not of the database
+            raise
+        raise StoreUnavailableError(_explanation(engine, error)) from error
+
+
+def _explanation(engine: Engine, error: Exception) -> str:
+    is_sqlite = engine.dialect.name == "sqlite"
+    name = engine.url.database if is_sqlite else engine.url.render_as_string(hide_password=True)
+    reason = str(getattr(error, "orig", None) or error).strip()
+    if is_sqlite and "locked" in reason:
+        return (
+            f"the database {name} is locked by another process: nothing was written. "
+            "Close what holds it (a backup, an open sqlite3 shell, a second `steadyrank up`); trying again is harmless"
+        )
+    return f"the database {name} cannot be used: {reason}"

@@ -1,0 +1,35 @@
+"""Running the migrations: the one place that knows alembic. Use `storage.database.migrate`."""
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+import migrations
+
+
+def steps() -> frozenset[str]:
+    """The revisions that this release knows."""
+    return frozenset(step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def upgrade(connection: Connection) -> None:
+    """To the newest schema, within the caller's transaction."""
+    command.upgrade(_config(connection), "head")
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Back to an earlier step, within the caller's transaction; "base" leaves no table. What those held is lost."""
+    command.downgrade(_config(connection), revision)
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    folder = Path(migrations.__path__[0])
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every start at INFO
+    return config

@@ -1,0 +1,108 @@
+"""What people ask of the store: the story of one decision, reward totals, counts.
+
+Every function raises StoreUnavailableError when the database is locked or away.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, Table, func, select
+
+from schemas.messages import Decision
+from schemas.tables import decisions, feedback, rewards, trainings
+from schemas.tables import reward_totals as totals
+from storage.database import reading
+from storage.decision_row import REWARDS, decision_of
+from storage.replay_store import StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the learner made of a decision, and the first policy trained on it."""
+
+    policy_version: str
+    estimates: tuple[float | None, ...]
+    """[K] r̂ by position, null where there was no impression."""
+    stabilized: tuple[float | None, ...]
+    """[K] the reward that trained the agent, by position."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionStory:
+    """Times in seconds since the epoch."""
+
+    decision: Decision
+    received_at: float
+    events: tuple[StoredEvent, ...]
+    """By (occurred_at, event_id)."""
+    rewards: tuple[float | None, ...] | None
+    """[K] by position; null while the window is open."""
+    terminated: bool
+    final_at: float | None
+    corrected_at: float | None
+    training: Training | None
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTotal:
+    """Sums over the final decisions of one mode that were decided in [bucket_start, + REWARD_BUCKET_SECONDS)."""
+
+    bucket_start: int
+    mode: str
+    decisions: int
+    reward_sum: float
+    reward_square_sum: float
+
+
+def decision_story(engine: Engine, decision_id: str) -> DecisionStory | None:
+    """All of one snapshot; None: the store does not know the decision."""
+    with reading(engine) as connection:
+        decision = connection.execute(select(decisions).where(decisions.c.decision_id == decision_id)).first()
+        if decision is None:
+            return None
+        reward = connection.execute(select(rewards).where(rewards.c.decision_id == decision_id)).one()
+        training = connection.execute(select(trainings).where(trainings.c.decision_id == decision_id)).first()
+        events = _events(connection, decision_id)
+    return DecisionStory(
+        decision=decision_of(decision),
+        received_at=decision.received_at,
+        events=events,
+        rewards=None if reward.rewards_json is None else REWARDS.decode(reward.rewards_json),
+        terminated=bool(reward.terminated),
+        final_at=reward.final_at,
+        corrected_at=reward.corrected_at,
+        training=None
+        if training is None
+        else Training(
+            training.policy_version,
+            REWARDS.decode(training.estimates_json),
+            REWARDS.decode(training.stabilized_json),
+        ),
+    )
+
+
+def reward_totals(engine: Engine, since: float) -> list[RewardTotal]:
+    """Buckets that start at or after `since`, by (bucket_start, mode)."""
+    statement = select(totals).where(totals.c.bucket_start >= since).order_by(totals.c.bucket_start, totals.c.mode)
+    with reading(engine) as connection:
+        return [RewardTotal(*row) for row in connection.execute(statement)]
+
+
+def num_feedback(engine: Engine) -> int:
+    """Events stored. Counts them: not for every second."""
+    return _count(engine, feedback)
+
+
+def num_decisions(engine: Engine) -> int:
+    """Decisions stored. Counts them: not for every second."""
+    return _count(engine, decisions)
+
+
+def _count(engine: Engine, table: Table) -> int:
+    with reading(engine) as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def _events(connection: Connection, decision_id: str) -> tuple[StoredEvent, ...]:
+    statement = select(feedback).where(feedback.c.decision_id == decision_id)
+    rows = connection.execute(statement.order_by(feedback.c.occurred_at, feedback.c.event_id))
+    return tuple(StoredEvent(*row) for row in rows)
