@@ -210,7 +210,7 @@ class IngestTransaction:
         events: defaultdict[str, list[StoredEvent]] = defaultdict(list)
         statement = select(feedback).order_by(feedback.c.occurred_at, feedback.c.event_id)
         for ids in _chunks(decision_ids):
-            for row in self._connection.execute(statement.where(feedback.c.decision_id.in_(ids))):
+            for row in self._connection.execute(statement.where(feedback.c.decision_id.in_(ids))).all():
                 events[row.decision_id].append(StoredEvent(*row))
         return events
 

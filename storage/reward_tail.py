@@ -1,11 +1,11 @@
 """What the learner reads: decisions with their final rewards, in the order in which those became final or changed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, and_, func, select, tuple_
 
 from schemas.messages import Candidate, Features, LoggedItem
 from schemas.tables import decisions, rewards, trainings
@@ -82,12 +82,25 @@ class RewardTail:
         with reading(self._engine) as connection:
             return _horizon(connection)
 
-    def latest(self, num: int, up_to_revision: int) -> list[RewardedDecision]:
-        """The newest `num` by `decided_at` that did not change after `up_to_revision`, in order of `decided_at`."""
-        statement = _SELECT.where(rewards.c.revision <= up_to_revision).order_by(decisions.c.decided_at.desc())
+    def latest(self, num: int, up_to_revision: int) -> Iterator[RewardedDecision]:
+        """The newest `num` by `decided_at` that did not change after `up_to_revision`, in order of `decided_at`.
+
+        They are read as they are asked for, some at a time: a million take gigabytes.
+        """
+        statement = _SELECT.where(rewards.c.revision <= up_to_revision)
+        newest_first = statement.with_only_columns(decisions.c.decided_at).order_by(decisions.c.decided_at.desc())
+        in_order = statement.order_by(*_PLACE).limit(_PAGE)
         with reading(self._engine) as connection:
-            rows = connection.execute(statement.limit(num)).all()
-        return [_decision(row) for row in reversed(rows)]
+            start = connection.execute(newest_first.offset(num - 1).limit(1)).scalar()
+        place = (-math.inf if start is None else start, "")
+        while True:
+            with reading(self._engine) as connection:
+                is_after = and_(decisions.c.decided_at >= place[0], tuple_(*_PLACE) > place)
+                rows = connection.execute(in_order.where(is_after)).all()
+            yield from (_decision(row) for row in rows)
+            if len(rows) < _PAGE:
+                return
+            place = (rows[-1].decided_at, rows[-1].decision_id)
 
     def write_trainings(self, rows: Sequence[TrainingRow]) -> None:
         """The first of a decision wins."""
@@ -106,6 +119,8 @@ class RewardTail:
             connection.execute(insert(connection, trainings).on_conflict_do_nothing(), values)
 
 
+_PAGE = 1_000
+_PLACE = (decisions.c.decided_at, decisions.c.decision_id)
 _SELECT = (
     select(decisions)
     .add_columns(rewards.c.rewards_json, rewards.c.terminated, rewards.c.final_at)

@@ -5,7 +5,7 @@ Every function raises StoreUnavailableError when the database is locked or away.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 
 from schemas.messages import Decision
 from schemas.tables import decisions, feedback, rewards, trainings
@@ -87,9 +87,9 @@ def reward_totals(engine: Engine, since: float) -> list[RewardTotal]:
         return [RewardTotal(*row) for row in connection.execute(statement)]
 
 
-def num_feedback(engine: Engine) -> int:
-    """Events stored. Counts them: not for every second."""
-    return _count(engine, feedback)
+def num_feedback(engine: Engine, received_since: float = 0.0) -> int:
+    """Events stored that the event log got at that time or later. Counts them: not for every second."""
+    return _count(engine, feedback, feedback.c.received_at >= received_since)
 
 
 def num_decisions(engine: Engine) -> int:
@@ -97,9 +97,9 @@ def num_decisions(engine: Engine) -> int:
     return _count(engine, decisions)
 
 
-def _count(engine: Engine, table: Table) -> int:
+def _count(engine: Engine, table: Table, *which: ColumnElement[bool]) -> int:
     with reading(engine) as connection:
-        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+        return connection.execute(select(func.count()).select_from(table).where(*which)).scalar_one()
 
 
 def _events(connection: Connection, decision_id: str) -> tuple[StoredEvent, ...]:

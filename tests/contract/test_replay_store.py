@@ -348,6 +348,8 @@ class ReplayStoreContract:
         assert tail.read(2, 1).decisions == []
         assert tail.read(2, 1).revision == 2
 
+        assert tail.read(9, 1).revision == 9
+        assert tail.read(0, 3).decisions == first.decisions
         everything = tail.read(0, 4)
         assert [d.decision_id for d in everything.decisions] == ["d100", "d101", "d102", "d103", "d105"]
         assert tail.open_horizon() == 104.0
@@ -397,7 +399,16 @@ class ReplayStoreContract:
         assert [d.decision_id for d in tail.latest(2, up_to_revision=1)] == ["d102", "d104"]
         assert [d.decision_id for d in tail.latest(10, up_to_revision=1)] == ["d100", "d102", "d104"]
         assert [d.decision_id for d in tail.latest(3, up_to_revision=2)] == ["d102", "d103", "d104"]
-        assert tail.latest(10, up_to_revision=0) == []
+        assert list(tail.latest(10, up_to_revision=0)) == []
+
+    def test_the_latest_come_in_pages_none_left_out_where_times_are_equal(
+        self, store: ReplayStore, tail: RewardTail
+    ) -> None:
+        ids = [f"{n:04}" for n in range(2_500)]
+        self.add(store, *[decision(id_, at=100.0 + n // 1_500) for n, id_ in enumerate(ids)])
+        self.finish(store, *[reward(id_, 1.0, 0.0) for id_ in ids])
+        assert [d.decision_id for d in tail.latest(10_000, up_to_revision=1)] == ids
+        assert [d.decision_id for d in tail.latest(1_000, up_to_revision=1)] == ids[1_500:]
 
     def test_the_story_tells_all_of_a_decision(self, store: ReplayStore, engine: Engine, tail: RewardTail) -> None:
         assert decision_story(engine, "d") is None

@@ -17,6 +17,14 @@ def store_url(tmp_path: Path) -> str:
 def engine(store_url: str) -> Iterator[Engine]:
     """Of a store that is migrated and empty."""
     migrate(store_url)
-    engine = open_store(store_url, busy_seconds=0.2)
+    engine = open_store(store_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def hasty_engine(engine: Engine) -> Iterator[Engine]:
+    """The same store, for one who does not wait long for a lock."""
+    hasty = open_store(str(engine.url), busy_seconds=0.1)
+    yield hasty
+    hasty.dispose()

@@ -104,7 +104,8 @@ def test_a_migration_that_fails_leaves_nothing(store_url: str, monkeypatch: pyte
     engine.dispose()
 
 
-def test_a_locked_store_says_which_it_is_and_what_to_do(engine: Engine) -> None:
+def test_a_locked_store_says_which_it_is_and_what_to_do(hasty_engine: Engine) -> None:
+    engine = hasty_engine
     holder = hold(engine, "BEGIN IMMEDIATE")
     with (
         pytest.raises(StoreUnavailableError, match=r"steadyrank\.db is locked by another process.*Close what holds it"),
@@ -118,11 +119,9 @@ def test_a_locked_store_says_which_it_is_and_what_to_do(engine: Engine) -> None:
     assert num_revisions(engine) == 1
 
 
-def test_a_write_transaction_cannot_fail_for_the_lock_once_it_has_begun(engine: Engine) -> None:
-    other = open_store(str(engine.url), busy_seconds=0.1)
-
+def test_a_write_transaction_cannot_fail_for_the_lock_once_it_has_begun(engine: Engine, hasty_engine: Engine) -> None:
     def write() -> None:
-        with writing(other):
+        with writing(hasty_engine):
             pass
 
     with writing(engine) as connection:
@@ -131,7 +130,6 @@ def test_a_write_transaction_cannot_fail_for_the_lock_once_it_has_begun(engine: 
         next_revision(connection, "x")
     write()
     assert num_revisions(engine) == 1
-    other.dispose()
 
 
 def test_a_full_disk_undoes_the_whole_transaction(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import threading
+import time
 
 import pytest
 from sqlalchemy import Engine
@@ -173,6 +174,7 @@ def test_a_pin_by_hand_and_the_learner_never_cross(registry: PolicyRegistry) -> 
     def learn() -> None:
         while not stop.is_set():
             registry.promote_unless_pinned("B")
+            time.sleep(0.001)
 
     thread = threading.Thread(target=learn)
     thread.start()

@@ -1,0 +1,211 @@
+"""The policy's network in numpy: what the ranker acts by. `trainer.networks` is the same in torch.
+
+Tensors go by the names that the trainer exports: `embeddings.<table>` [cardinality, d], `embeddings.state_mean`, …,
+`head.state_tower.hidden.0.weight`, …. Everything is float32.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from policies.features import Layout, network_layouts
+from schemas.loop_file import Loop, WeightsAction
+
+Floats: TypeAlias = NDArray[np.float32]
+Tensors: TypeAlias = Mapping[str, Floats]
+
+_LAYER_NORM_EPSILON = np.float32(1e-5)
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_ITEMS_AT_ONCE = 8_192  # bounds the memory that making the vectors of a large catalogue takes
+
+
+@dataclass(frozen=True, slots=True)
+class ItemVectors:
+    """What the item tower made of N items; [D, N] because a product with it reads memory in order."""
+
+    vectors: Floats  # [D, N], contiguous
+    biases: Floats  # [N]
+
+    def __len__(self) -> int:
+        return len(self.biases)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> "ItemVectors":
+        """Those of some of the items, in the order of `indices`."""
+        return ItemVectors(self.vectors.take(indices, axis=1), self.biases.take(indices))
+
+
+class SlateNetwork:
+    """Scores of items in a state: s · v + b, and with `interaction = "mlp"` + head(s, v, s ∘ v)."""
+
+    def __init__(self, loop: Loop, tensors: Tensors) -> None:
+        """Raises ValueError: a tensor is missing, or its shape or type is not what the loop file makes of it."""
+        shape = loop.network
+        state_layout, item_layout = network_layouts(loop)
+        rows = _EmbeddingRows(loop, tensors, (state_layout, item_layout))
+        self._state_features = _Features(rows, tensors, state_layout, "state")
+        self._item_features = _Features(rows, tensors, item_layout, "item")
+        dims = (*shape.hidden, shape.vector_dim)
+        self._state_tower = _Mlp(tensors, "head.state_tower", (self._state_features.dim, *dims), shape.layer_norm)
+        dims = (*shape.hidden, shape.vector_dim + 1)
+        self._item_tower = _Mlp(tensors, "head.item_tower", (self._item_features.dim, *dims), shape.layer_norm)
+        dims = (3 * shape.vector_dim, *shape.hidden, 1)
+        is_mlp = shape.interaction == "mlp"
+        self._interaction = _Mlp(tensors, "head.interaction", dims, shape.layer_norm) if is_mlp else None
+        self._vector_dim = shape.vector_dim
+
+    def state_vector(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
+        """The vector [D] of a state with slots [S] and numbers [G]."""
+        return self._state_tower(self._state_features(slots, numbers))
+
+    def item_vectors(self, slots: ArrayLike, numbers: ArrayLike) -> ItemVectors:
+        """The vectors and biases of N items with slots [N, Si] and numbers [N, Gi]."""
+        slots, numbers = np.asarray(slots, np.intp), np.asarray(numbers, np.float32)
+        n, d = len(slots), self._vector_dim
+        made = ItemVectors(np.empty((d, n), np.float32), np.empty(n, np.float32))
+        for start in range(0, n, _ITEMS_AT_ONCE):
+            some = slice(start, start + _ITEMS_AT_ONCE)
+            out = self._item_tower(self._item_features(slots[some], numbers[some]))  # [n, D + 1]
+            made.vectors[:, some] = out[:, :d].T
+            made.biases[some] = out[:, d]
+        return made
+
+    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        """The scores [N] of the items in the state of vector [D]."""
+        scores = state_vector @ items.vectors
+        scores += items.biases
+        if self._interaction is not None:
+            scores += self._interacted(self._interaction, state_vector, items.vectors)
+        return scores
+
+    def _interacted(self, head: "_Mlp", s: Floats, vectors: Floats) -> Floats:
+        """head(s, v, s ∘ v) [N]. Its first layer is (Wv + diag(s) Wp) v + Ws s + b: one product of [D, N]."""
+        d = self._vector_dim
+        weight, bias = head.linears[0]  # [3D, H], [H]
+        of_item = weight[d : 2 * d] + s[:, None] * weight[2 * d :]  # [D, H]
+        first = vectors.T @ of_item  # [N, H]
+        first += s @ weight[:d] + bias
+        return head.after_first(first)[:, 0]
+
+
+class ActorNetwork:
+    """The action vector of a state, for the action kind `weights`."""
+
+    def __init__(self, loop: Loop, tensors: Tensors) -> None:
+        """Raises ValueError: a tensor is missing, or its shape or type is not what the loop file makes of it."""
+        assert isinstance(loop.action, WeightsAction)
+        state_layout, _ = network_layouts(loop)
+        rows = _EmbeddingRows(loop, tensors, (state_layout,))
+        self._features = _Features(rows, tensors, state_layout, "state")
+        dims = (self._features.dim, *loop.network.hidden, loop.action.dim)
+        self._tower = _Mlp(tensors, "head.tower", dims, loop.network.layer_norm)
+
+    def action(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
+        """The action [A] in [−1, 1] in a state with slots [S] and numbers [G]."""
+        return np.tanh(self._tower(self._features(slots, numbers)))
+
+
+class _EmbeddingRows:
+    """All tables in one matrix, so that all slots of a state are one look-up."""
+
+    def __init__(self, loop: Loop, tensors: Tensors, layouts: Sequence[Layout]) -> None:
+        d = loop.network.embedding_dim
+        cardinality = {table.name: table.cardinality for layout in layouts for table in layout.tables}
+        tables = [_tensor(tensors, f"embeddings.{name}", (n, d)) for name, n in cardinality.items()]
+        self.matrix: Floats = np.concatenate(tables) if tables else np.zeros((0, d), np.float32)
+        ends = np.cumsum([0, *cardinality.values()]).tolist()
+        self.start = dict(zip(cardinality, ends, strict=False))
+
+
+class _Features:
+    """Slots and numbers → the features that a tower reads: a vector a table, then the scaled numbers."""
+
+    def __init__(self, rows: _EmbeddingRows, tensors: Tensors, layout: Layout, part: str) -> None:
+        self._rows = rows.matrix
+        starts = [rows.start[t.name] for t in layout.tables for _ in range(t.slots.start, t.slots.stop)]
+        single = [not t.pooled for t in layout.tables for _ in range(t.slots.start, t.slots.stop)]
+        self._offsets = np.array(starts, np.intp)  # [S]
+        self._single = np.array(single, np.bool_)  # [S]
+        self._has_pooled = not all(single)
+        self._first_slots = np.array([t.slots.start for t in layout.tables], np.intp)  # [T]
+        self._mean = _tensor(tensors, f"embeddings.{part}_mean", (layout.num_numbers,))
+        self._scale = _tensor(tensors, f"embeddings.{part}_scale", (layout.num_numbers,))
+        if not (self._scale > 0).all():
+            raise ValueError(f"tensor embeddings.{part}_scale has entries that are not above 0")
+        self.dim = len(layout.tables) * self._rows.shape[1] + layout.num_numbers
+
+    def __call__(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
+        """Features [..., F] of slots [..., S] and numbers [..., G]."""
+        slots = np.asarray(slots, np.intp)
+        scaled = (np.asarray(numbers, np.float32) - self._mean) / self._scale
+        rows = self._rows[slots + self._offsets]  # [..., S, d]
+        if self._has_pooled:
+            rows = self._pooled(rows, (slots != 0) | self._single)
+        return np.concatenate((rows.reshape(*slots.shape[:-1], self.dim - scaled.shape[-1]), scaled), axis=-1)
+
+    def _pooled(self, rows: Floats, kept: NDArray[np.bool_]) -> Floats:
+        """The mean [..., T, d] over each table's slots of the rows [..., S, d] that are kept [..., S]."""
+        weights = kept.astype(np.float32)
+        sums: Floats = np.add.reduceat(rows * weights[..., None], self._first_slots, axis=-2)
+        counts: Floats = np.add.reduceat(weights, self._first_slots, axis=-1)
+        sums /= np.maximum(counts, _ONE)[..., None]
+        return sums
+
+
+class _Mlp:
+    """Hidden layers of Linear, LayerNorm (if asked for) and ReLU, then a Linear; `dims` are of all layers."""
+
+    def __init__(self, tensors: Tensors, name: str, dims: Sequence[int], layer_norm: bool) -> None:
+        self.linears: list[tuple[Floats, Floats]] = []  # [in, out], [out]
+        self._norms: list[tuple[Floats, Floats] | None] = []
+        num_hidden = len(dims) - 2
+        for i, (inner, outer) in enumerate(pairwise(dims)):
+            linear = f"{name}.hidden.{i}" if i < num_hidden else f"{name}.out"
+            weight = _tensor(tensors, f"{linear}.weight", (outer, inner))
+            self.linears.append((np.ascontiguousarray(weight.T), _tensor(tensors, f"{linear}.bias", (outer,))))
+            if i < num_hidden:
+                norms = [
+                    _tensor(tensors, f"{name}.norms.{i}.{part}", (outer,)) for part in ("weight", "bias") if layer_norm
+                ]
+                self._norms.append((norms[0], norms[1]) if norms else None)
+
+    def __call__(self, x: Floats) -> Floats:
+        """[..., in] → [..., out]."""
+        weight, bias = self.linears[0]
+        first = x @ weight
+        first += bias
+        return self.after_first(first)
+
+    def after_first(self, x: Floats) -> Floats:
+        """What follows on the first linear layer's output [..., H], which is overwritten."""
+        for norm, (weight, bias) in zip(self._norms, self.linears[1:], strict=True):
+            hidden = x if norm is None else _normed(x, *norm)
+            x = np.maximum(hidden, _ZERO, out=hidden) @ weight
+            x += bias
+        return x
+
+
+def _normed(x: Floats, weight: Floats, bias: Floats) -> Floats:
+    """LayerNorm over the last axis (Ba, Kiros, Hinton 2016), biased variance."""
+    n = np.float32(x.shape[-1])
+    mean: Floats = np.add.reduce(x, axis=-1, keepdims=True)
+    mean /= n
+    centred: Floats = x - mean
+    variance: Floats = np.add.reduce(centred * centred, axis=-1, keepdims=True)
+    variance /= n
+    centred /= np.sqrt(variance + _LAYER_NORM_EPSILON)
+    centred *= weight
+    centred += bias
+    return centred
+
+
+def _tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> Floats:
+    found = tensors.get(name)
+    if found is None:
+        raise ValueError(f"tensor {name} is missing")
+    if found.shape != shape or found.dtype != np.float32:
+        raise ValueError(f"tensor {name} is {found.dtype} {found.shape}; the loop file makes it float32 {shape}")
+    return found

@@ -1,0 +1,41 @@
+"""Randomness that is the same in every process and every release, so that a request can be answered twice alike.
+
+numpy's generators may change their streams between releases; splitmix64 (Steele, Lea, Flood 2014) will not.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_12, _27, _30, _31 = (np.uint64(bits) for bits in (12, 27, 30, 31))
+
+
+def seed_of(decision_id: str) -> int:
+    """A seed of 63 bits, which SQL's integers hold."""
+    digest = hashlib.blake2b(decision_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def splitmix64(seed: int, n: int, skip: int = 0) -> NDArray[np.uint64]:
+    """The numbers skip … skip + n − 1 [n] of the stream of `seed`."""
+    z = np.arange(skip + 1, skip + n + 1, dtype=np.uint64)
+    z *= _GAMMA
+    z += np.uint64(seed)
+    z ^= z >> _30
+    z *= _FIRST
+    z ^= z >> _27
+    z *= _SECOND
+    z ^= z >> _31
+    return z
+
+
+def uniforms(seed: int, n: int, skip: int = 0) -> NDArray[np.float64]:
+    """Uniform numbers [n] in (0, 1): the middles of 2^52 equal parts, so that neither end is ever given."""
+    numbers = (splitmix64(seed, n, skip) >> _12).astype(np.float64)
+    numbers += 0.5
+    numbers *= 2.0**-52
+    return numbers

@@ -1,0 +1,167 @@
+"""The network that learns (torch) and the one that acts (numpy) are one, for every architecture."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from policies.features import Layout, network_layouts
+from policies.networks import ActorNetwork, SlateNetwork
+from schemas.loop_file import Loop, parse_loop
+from trainer.networks import ActorHead, Embeddings, SlateHead, export
+
+STATE = """
+    page = { kind = "number", max = 100 }
+    score = { kind = "number" }
+    age = { kind = "category", values = ["young", "old"] }
+    tags = { kind = "categories", size = 6, length = 3 }
+    history = { kind = "items", length = 5 }
+    wishes = { kind = "items", length = 2 }
+    taste = { kind = "vector", dim = 4 }
+    "dotted.name" = { kind = "category", size = 3 }
+"""
+ITEM = """
+    price = { kind = "number" }
+    id = { kind = "category", buckets = 120 }
+    genres = { kind = "categories", buckets = 7, length = 2 }
+    look = { kind = "vector", dim = 3 }
+"""
+ONLY_NUMBERS = ('x = { kind = "number" }', 'p = { kind = "number" }')
+ONLY_SINGLE = ('a = { kind = "category", size = 4 }', 'id = { kind = "category", buckets = 9 }')
+HIDDEN = ("[]", "[16]", "[12, 8]")
+NUM_STATES, NUM_ITEMS = 20, 30
+
+
+def make_loop(action: str, network: str, state: str = STATE, item: str = ITEM) -> Loop:
+    agent, exploration = ("dqn", "softmax") if "slate" in action else ("ddpg", "gaussian")
+    return parse_loop(f"""
+        name = "test"
+        [state]
+        {state}
+        [item]
+        {item}
+        [action]
+        {action}
+        [network]
+        {network}
+        [reward]
+        click = 1
+        wait = "1s"
+        [learner]
+        agent = "{agent}"
+        [exploration]
+        kind = "{exploration}"
+    """)
+
+
+def encoded(
+    layout: Layout, shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Random slots [..., S], of which a third are 0, and numbers [..., G]."""
+    slots = np.zeros((*shape, layout.num_slots), np.int64)
+    for table in layout.tables:
+        of_table = slots[..., table.slots]
+        of_table[:] = rng.integers(table.cardinality, size=of_table.shape) * (rng.random(of_table.shape) < 2 / 3)
+    return slots, rng.normal(5, 3, (*shape, layout.num_numbers)).astype(np.float32)
+
+
+def embeddings_of(loop: Loop) -> Embeddings:
+    """With rows of size 1, and scales that are not the ones it starts with."""
+    embeddings = Embeddings(loop)
+    for table in embeddings.tables:
+        torch.nn.init.normal_(table)
+    for part in ("state", "item"):
+        getattr(embeddings, f"{part}_mean").normal_(5, 1)
+        getattr(embeddings, f"{part}_scale").uniform_(2, 4)
+    return embeddings
+
+
+def randomize(head: torch.nn.Module) -> None:
+    """Moves what starts at 0 or 1 (biases of items, the gains of LayerNorm) as well."""
+    for parameter in head.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("layer_norm", ["false", "true"])
+@pytest.mark.parametrize("interaction", ["dot", "mlp"])
+@pytest.mark.parametrize("features", [(STATE, ITEM), ONLY_NUMBERS, ONLY_SINGLE], ids=["all", "numbers", "single"])
+def test_scores_agree(interaction: str, layer_norm: str, hidden: str, features: tuple[str, str]) -> None:
+    shape = f'interaction = "{interaction}"\nlayer_norm = {layer_norm}\nhidden = {hidden}\nvector_dim = 6'
+    loop = make_loop('kind = "slate"\nsize = 3', shape, *features)
+    torch.manual_seed(1)
+    embeddings = embeddings_of(loop)
+    head = SlateHead(loop, embeddings.state_dim, embeddings.item_dim)
+    randomize(head)
+    state_layout, item_layout = network_layouts(loop)
+    rng = np.random.default_rng(1)
+    states, items = encoded(state_layout, (NUM_STATES,), rng), encoded(item_layout, (NUM_STATES, NUM_ITEMS), rng)
+    with torch.no_grad():
+        scores = head(embeddings.state(*map(torch.from_numpy, states)), embeddings.items(*map(torch.from_numpy, items)))
+
+    network = SlateNetwork(loop, export(embeddings, head))
+    for i in range(NUM_STATES):
+        replica = network.scores(
+            network.state_vector(states[0][i], states[1][i]), network.item_vectors(items[0][i], items[1][i])
+        )
+        assert replica.dtype == np.float32
+        np.testing.assert_allclose(replica, scores[i].numpy(), rtol=1e-5, atol=1e-5)
+    assert scores.std() > 0.1  # they agree about something
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("layer_norm", ["false", "true"])
+def test_actions_agree(layer_norm: str, hidden: str) -> None:
+    loop = make_loop('kind = "weights"\ndim = 5', f"layer_norm = {layer_norm}\nhidden = {hidden}")
+    torch.manual_seed(2)
+    embeddings = embeddings_of(loop)
+    head = ActorHead(loop, embeddings.state_dim)
+    randomize(head)
+    slots, numbers = encoded(network_layouts(loop)[0], (NUM_STATES,), np.random.default_rng(2))
+    with torch.no_grad():
+        actions = torch.tanh(head(embeddings.state(torch.from_numpy(slots), torch.from_numpy(numbers))))
+
+    network = ActorNetwork(loop, export(embeddings, head))
+    replica = np.array([network.action(*state) for state in zip(slots, numbers, strict=True)])
+    np.testing.assert_allclose(replica, actions.numpy(), rtol=1e-5, atol=1e-5)
+    assert actions.std() > 0.1
+
+
+def test_the_history_and_the_items_share_their_table() -> None:
+    loop = make_loop('kind = "slate"\nsize = 3', "")
+    embeddings = Embeddings(loop)
+    assert embeddings.table_names == (
+        "state.age",
+        "state.tags",
+        "item.id",
+        "state.dotted.name",
+        "item.genres",
+    )
+    assert embeddings.tables[2].shape == (121, 8)
+
+
+def test_the_penalty_is_the_sum_of_squares_of_the_large_tables() -> None:
+    embeddings = Embeddings(make_loop('kind = "slate"\nsize = 3', "embedding_dim = 1"))
+    for table in embeddings.tables:
+        torch.nn.init.constant_(table, 2.0)
+    assert embeddings.id_penalty().item() == 4.0 * 121  # that of item ids; the others have fewer than 100 rows
+    small = Embeddings(make_loop('kind = "slate"\nsize = 3', "", *ONLY_SINGLE))
+    assert small.id_penalty().item() == 0.0
+
+
+def test_items_start_with_no_bias() -> None:
+    loop = make_loop('kind = "slate"\nsize = 3', "")
+    head = SlateHead(loop, 3, 2)
+    assert (head.item_tower(torch.randn(50, 2))[:, -1] == 0).all()
+
+
+def test_what_is_exported_does_not_change_with_what_learns_on() -> None:
+    loop = make_loop('kind = "slate"\nsize = 3', "")
+    embeddings = Embeddings(loop)
+    head = SlateHead(loop, embeddings.state_dim, embeddings.item_dim)
+    tensors = export(embeddings, head)
+    before = {name: tensor.copy() for name, tensor in tensors.items()}
+    for parameter in (*embeddings.parameters(), *head.parameters(), *embeddings.buffers()):
+        parameter.data += 1
+    assert all((tensors[name] == before[name]).all() for name in before)
+    assert all(tensor.dtype == np.float32 for tensor in tensors.values())

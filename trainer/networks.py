@@ -1,0 +1,161 @@
+"""The policy's network in torch, which learns; `policies.networks` is the same in numpy, which acts.
+
+The embeddings stand apart from the heads, so that one module may move them and another read them detached.
+tests/contract/test_networks_agree.py holds the two within 1e-5.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from policies.features import Layout, network_layouts
+from schemas.loop_file import Loop, WeightsAction
+
+_EMBEDDING_SD = 0.05
+_MIN_PENALIZED_CARDINALITY = 100  # smaller tables see every row often enough
+
+
+class Embeddings(nn.Module):
+    """All embedding tables of states and items, and the scales of their numbers.
+
+    The buffers `state_mean`, `state_scale` [G] and `item_mean`, `item_scale` [Gi] are 0 and 1 until they are filled
+    in; the scales must be positive. For the action kind `weights` an item has no slots and no numbers.
+    """
+
+    state_mean: Tensor
+    state_scale: Tensor
+    item_mean: Tensor
+    item_scale: Tensor
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self.state_layout, self.item_layout = network_layouts(loop)
+        cardinality = {t.name: t.cardinality for t in (*self.state_layout.tables, *self.item_layout.tables)}
+        dim = loop.network.embedding_dim
+        # A list, not a ParameterDict, whose keys may not hold the dots of table names.
+        self.table_names = tuple(cardinality)
+        self.tables = nn.ParameterList(torch.randn(n, dim) * _EMBEDDING_SD for n in cardinality.values())
+        for part, layout in (("state", self.state_layout), ("item", self.item_layout)):
+            self.register_buffer(f"{part}_mean", torch.zeros(layout.num_numbers))
+            self.register_buffer(f"{part}_scale", torch.ones(layout.num_numbers))
+        self.state_dim = len(self.state_layout.tables) * dim + self.state_layout.num_numbers
+        self.item_dim = len(self.item_layout.tables) * dim + self.item_layout.num_numbers
+
+    def state(self, slots: Tensor, numbers: Tensor) -> Tensor:
+        """Features [B, Fs] of states with slots [B, S] and numbers [B, G]."""
+        scaled = (numbers - self.state_mean) / self.state_scale
+        return torch.cat([*self._embedded(self.state_layout, slots), scaled], dim=-1)
+
+    def items(self, slots: Tensor, numbers: Tensor) -> Tensor:
+        """Features [..., Fi] of items with slots [..., Si] and numbers [..., Gi]."""
+        scaled = (numbers - self.item_mean) / self.item_scale
+        return torch.cat([*self._embedded(self.item_layout, slots), scaled], dim=-1)
+
+    def id_penalty(self) -> Tensor:
+        """The sum of squares of the tables of 100 rows or more: ids, of which each is seen seldom."""
+        large = [table.square().sum() for table in self.tables if table.shape[0] >= _MIN_PENALIZED_CARDINALITY]
+        return torch.stack(large).sum() if large else torch.zeros((), device=self.state_mean.device)
+
+    def _embedded(self, layout: Layout, slots: Tensor) -> list[Tensor]:
+        """One [..., d] a table of the layout."""
+        parts = []
+        for table in layout.tables:
+            own = slots[..., table.slots]  # [..., L]
+            rows = functional.embedding(own, self.tables[self.table_names.index(table.name)])  # [..., L, d]
+            parts.append(_masked_mean(rows, own != 0) if table.pooled else rows.squeeze(-2))
+        return parts
+
+
+def _masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
+    """The mean [..., d] of the rows [..., L, d] where mask [..., L]; zeros where there is none."""
+    weights = mask.to(rows.dtype).unsqueeze(-1)
+    return (rows * weights).sum(dim=-2) / weights.sum(dim=-2).clamp(min=1.0)
+
+
+class Mlp(nn.Module):
+    """Hidden layers of Linear, LayerNorm (if asked for) and ReLU, then a Linear."""
+
+    def __init__(self, in_dim: int, hidden: Sequence[int], out_dim: int, *, layer_norm: bool = False) -> None:
+        super().__init__()
+        dims = [in_dim, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in hidden) if layer_norm else nn.ModuleList()
+        self.out = nn.Linear(dims[-1], out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_dim] → [..., out_dim]."""
+        for i, linear in enumerate(self.hidden):
+            x = linear(x)
+            x = torch.relu(self.norms[i](x) if self.norms else x)
+        out: Tensor = self.out(x)
+        return out
+
+
+class SlateHead(nn.Module):
+    """Scores of items: the product of two towers and the item's bias, and with `interaction = "mlp"` a network of both.
+
+    dot: s · v + b;   mlp: s · v + b + head(s, v, s ∘ v).
+    """
+
+    def __init__(self, loop: Loop, state_dim: int, item_dim: int) -> None:
+        super().__init__()
+        shape = loop.network
+        self.state_tower = Mlp(state_dim, shape.hidden, shape.vector_dim, layer_norm=shape.layer_norm)
+        self.item_tower = Mlp(item_dim, shape.hidden, shape.vector_dim + 1, layer_norm=shape.layer_norm)
+        self.interaction = (
+            Mlp(3 * shape.vector_dim, shape.hidden, 1, layer_norm=shape.layer_norm)
+            if shape.interaction == "mlp"
+            else None
+        )
+        with torch.no_grad():  # every item starts with a bias of 0
+            self.item_tower.out.weight[-1].zero_()
+            self.item_tower.out.bias[-1].zero_()
+
+    def forward(self, state_features: Tensor, item_features: Tensor) -> Tensor:
+        """Scores [B, N] of items [B, N, Fi] in states [B, Fs]."""
+        state = self.state_tower(state_features)  # [B, D]
+        item = self.item_tower(item_features)  # [B, N, D + 1]
+        vector, bias = item[..., :-1], item[..., -1]
+        scores: Tensor = (vector @ state.unsqueeze(-1)).squeeze(-1) + bias
+        if self.interaction is None:
+            return scores
+        spread = state.unsqueeze(1).expand_as(vector)
+        both = torch.cat([spread, vector, spread * vector], dim=-1)  # [B, N, 3D]
+        return scores + torch.squeeze(self.interaction(both), -1)
+
+
+class ActorHead(nn.Module):
+    """The policy of the action kind `weights`, before its tanh."""
+
+    def __init__(self, loop: Loop, state_dim: int) -> None:
+        super().__init__()
+        assert isinstance(loop.action, WeightsAction)
+        shape = loop.network
+        self.tower = Mlp(state_dim, shape.hidden, loop.action.dim, layer_norm=shape.layer_norm)
+
+    def forward(self, state_features: Tensor) -> Tensor:
+        """Gives z [B, A] for states [B, Fs]; the action is tanh(z)."""
+        z: Tensor = self.tower(state_features)
+        return z
+
+
+def export(embeddings: Embeddings, head: SlateHead | ActorHead) -> dict[str, NDArray[np.float32]]:
+    """The tensors of a policy by the names that `policies.networks` reads: copies, on the host, float32.
+
+    `embeddings.<table>`, `embeddings.state_mean`, …, and `head.` with the names of the head's state dict.
+    """
+    tensors: dict[str, Tensor] = {
+        f"embeddings.{name}": table for name, table in zip(embeddings.table_names, embeddings.tables, strict=True)
+    }
+    tensors |= {f"embeddings.{name}": buffer for name, buffer in embeddings.named_buffers()}
+    tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    return {name: _array(tensor) for name, tensor in tensors.items()}
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.array(tensor.detach().to("cpu", torch.float32).numpy(), copy=True)
