@@ -1,0 +1,7 @@
+"""Agents by name, those of `schemas.loop_file.AGENTS`. A new one is a file here, a line below and a line there."""
+
+from trainer.agents.agent import AgentFactory
+from trainer.agents.ddpg import DdpgAgent
+from trainer.agents.dqn import DqnAgent
+
+AGENTS: dict[str, AgentFactory] = {"dqn": DqnAgent, "ddpg": DdpgAgent}

@@ -1,0 +1,48 @@
+"""What an agent is: it learns from minibatches and yields policies. It does not know that stabilizers exist."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from schemas.loop_file import Loop
+from trainer.agents.view import View
+from trainer.replay.batch import TransitionBatch
+from trainer.replay.replay import ProbeStates
+from trainer.replay.statistics import NumberStatistics
+
+
+class Agent(Protocol):
+    """An agent of one action kind."""
+
+    def update(self, batch: TransitionBatch, num_examples: int) -> dict[str, float]:
+        """One gradient step on the batch's reward, whatever it is. Returns figures by name: losses, mean values.
+
+        Args:
+            batch: B transitions.
+            num_examples: impressions there are to learn from, N: a penalty of k/N weighs as much as k of them.
+        """
+
+    def act(self, probe: ProbeStates) -> NDArray[np.float32]:
+        """What its policy computes: scores [P, C] for `slate` (anything where there is no candidate), actions [P, A]
+        for `weights`.
+        """
+
+    def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The policy, by the names that `policies.networks` reads."""
+
+    def rescale(self, statistics: NumberStatistics) -> None:
+        """Sets the mean and the scale by which it normalises the numbers that data scale."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a checkpoint must keep; not copied."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what `state_dict` gave."""
+
+
+class AgentFactory(Protocol):
+    def __call__(self, loop: Loop, view: View) -> Agent:
+        """A new agent that sees states and items through `view`, and trains no more of it than `view.trained()`."""

@@ -1,0 +1,92 @@
+"""Double DQN over candidate sets: Q(s, item) from two towers, for `slate`."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from schemas.loop_file import Loop
+from trainer.adam import Adam
+from trainer.agents.losses import bootstrapped, mean_squared_error, polyak_update, slate_value
+from trainer.agents.view import View
+from trainer.network_setup import rescale, start_at_zero
+from trainer.networks import SlateHead, export
+from trainer.replay.batch import TransitionBatch
+from trainer.replay.replay import ProbeStates
+from trainer.replay.statistics import NumberStatistics
+from trainer.state import Kept, gather, scatter
+
+
+class QNetwork(nn.Module):
+    """Q of items in states."""
+
+    def __init__(self, loop: Loop, view: View) -> None:
+        super().__init__()
+        self.view = view
+        self.head = SlateHead(loop, view.state_dim, view.item_dim)
+        start_at_zero(self.head)
+
+    def forward(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor]) -> Tensor:
+        """Q [B, N] of items (slots [B, N, Si], numbers [B, N, Gi]) in states (slots [B, S], numbers [B, G])."""
+        q: Tensor = self.head(self.view.state(*state), self.view.items(*items))
+        return q
+
+
+class DqnAgent:
+    """Differences from the paper (arXiv 1509.06461): candidate sets in place of a fixed set of actions, slates
+    (`slate_value`), Polyak averaging in place of copies, squared error, an L2 penalty of k/N on id embeddings.
+    """
+
+    def __init__(self, loop: Loop, view: View) -> None:
+        self._settings = loop.learner
+        self._online = QNetwork(loop, view)
+        self._target = deepcopy(self._online)
+        trained = [*view.trained(), *self._online.head.parameters()]
+        self._optimizer = Adam(trained, self._settings.learning_rate)
+
+    def update(self, batch: TransitionBatch, num_examples: int) -> dict[str, float]:
+        state = batch.state_slots, batch.state_numbers
+        items = batch.item_slots.unsqueeze(1), batch.item_numbers.unsqueeze(1)
+        q = self._online(state, items).squeeze(1)  # [B]
+        target = bootstrapped(batch.reward, batch.terminated, self._settings.discount, self._next_value(batch))
+        loss = mean_squared_error(q, target)
+        penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
+        self._optimizer.differentiate(loss + penalty)
+        self._optimizer.step()
+        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        return {"agent_loss": loss.item(), "q_mean": q.mean().item()}
+
+    @torch.no_grad()
+    def _next_value(self, batch: TransitionBatch) -> Tensor:
+        """What the next decision is worth, [B]."""
+        columns = int(batch.next_mask.any(dim=0).sum())  # what is right of them is padding, and costs as much
+        mask = batch.next_mask[:, :columns]
+        state = batch.next_state_slots, batch.next_state_numbers
+        items = batch.next_item_slots[:, :columns], batch.next_item_numbers[:, :columns]
+        return slate_value(self._online(state, items), self._target(state, items), mask, batch.next_size)
+
+    @torch.no_grad()
+    def act(self, probe: ProbeStates) -> NDArray[np.float32]:
+        state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
+        items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
+        scores: NDArray[np.float32] = self._online(state, items).numpy()  # [P, C]
+        return scores
+
+    def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
+        return export(self._online.view.embeddings, self._online.head)
+
+    def rescale(self, statistics: NumberStatistics) -> None:
+        for network in (self._online, self._target):
+            rescale(network.view.embeddings, statistics)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return gather(**self._parts())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        scatter(state, **self._parts())
+
+    def _parts(self) -> dict[str, Kept]:
+        return {"online": self._online, "target": self._target, "optimizer": self._optimizer}

@@ -1,0 +1,25 @@
+"""What is set on a network rather than learned: where it starts, and how it scales numbers."""
+
+import torch
+from torch import nn
+
+from trainer.networks import Embeddings, Mlp, SlateHead
+from trainer.replay.statistics import NumberStatistics
+
+
+def start_at_zero(head: SlateHead | Mlp) -> None:
+    """Makes the output 0 everywhere, so that nothing is preferred before anything was learned."""
+    outputs = [head] if isinstance(head, Mlp) else [head.item_tower, head.interaction]
+    for mlp in outputs:
+        if mlp is not None:
+            nn.init.zeros_(mlp.out.weight)
+            nn.init.zeros_(mlp.out.bias)
+
+
+@torch.no_grad()
+def rescale(embeddings: Embeddings, statistics: NumberStatistics) -> None:
+    """Sets by which mean and deviation numbers are normalised; they are part of the policy's tensors."""
+    embeddings.state_mean.copy_(torch.from_numpy(statistics.state_mean))
+    embeddings.state_scale.copy_(torch.from_numpy(statistics.state_std))
+    embeddings.item_mean.copy_(torch.from_numpy(statistics.item_mean))
+    embeddings.item_scale.copy_(torch.from_numpy(statistics.item_std))

@@ -1,0 +1,41 @@
+"""One sampled minibatch: what every agent and estimator learns from (DESIGN §7)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionBatch:
+    """B impressions (for `weights`: B decisions), each with its raw reward and what came after it.
+
+    `S`, `G`: slots and numbers of an encoded state; `Si`, `Gi`: of an encoded item; `C`: candidates kept (padded).
+    For `weights` the item tensors have zero columns; for `slate` the action has zero columns.
+    """
+
+    rows: NDArray[np.int64]  # [B] where they lie in the buffer
+    positions: NDArray[np.int64]  # [B] in the slate
+    state_slots: Tensor  # [B, S] int64
+    state_numbers: Tensor  # [B, G] float32
+    item_slots: Tensor  # [B, Si] int64, of the impression's item
+    item_numbers: Tensor  # [B, Gi] float32
+    action: Tensor  # [B, A] float32, the vector that was played
+    reward: Tensor  # [B] float32: raw, or stabilized where `stabilized` says so
+    propensity: Tensor  # [B] float32; for `weights` exp(log_density) would overflow: see log_density
+    log_density: Tensor  # [B] float32; zero for `slate`
+    next_state_slots: Tensor  # [B, S]
+    next_state_numbers: Tensor  # [B, G]
+    next_item_slots: Tensor  # [B, C, Si], the candidates of the next decision
+    next_item_numbers: Tensor  # [B, C, Gi]
+    next_mask: Tensor  # [B, C] bool, True where there is a candidate
+    next_size: Tensor  # [B] int64, impressions of the next decision; at least 1
+    terminated: Tensor  # [B] bool; True: nothing comes after. False: the next state is there
+    stabilized: bool = False
+
+    def with_reward(self, reward: Tensor) -> "TransitionBatch":
+        """A new batch whose reward is `reward` [B], marked as stabilized; doing it twice is an error (DESIGN §7.1)."""
+        if self.stabilized:
+            raise ValueError("this batch's reward is stabilized already; a stabilizer replaces raw rewards only")
+        return replace(self, reward=reward.detach(), stabilized=True)

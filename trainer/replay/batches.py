@@ -1,0 +1,68 @@
+"""Impressions of the buffer → tensors. Gathers only, no Python a row: this runs at every update."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.replay.batch import TransitionBatch
+from trainer.replay.columns import Columns
+from trainer.replay.item_table import PADDING, ItemTable
+
+
+def reward_batch(
+    columns: Columns, items: ItemTable, rows: NDArray[np.int64], positions: NDArray[np.int64]
+) -> TransitionBatch:
+    """Impressions (rows [B], positions [B]) without what came next: `next_*` are zero, `terminated` is True."""
+    num, num_candidates = len(rows), columns.candidates.shape[1]
+    shown = columns.slate[rows, positions]
+    state_slots = _wide(columns.state_slots[rows])
+    state_numbers = torch.from_numpy(columns.state_numbers[rows])
+    return TransitionBatch(
+        rows=rows,
+        positions=positions,
+        state_slots=state_slots,
+        state_numbers=state_numbers,
+        item_slots=_wide(items.slots[shown]),
+        item_numbers=torch.from_numpy(items.numbers[shown]),
+        action=torch.from_numpy(columns.action[rows]),
+        reward=torch.from_numpy(columns.rewards[rows, positions]),
+        propensity=torch.from_numpy(columns.propensities[rows, positions]),
+        log_density=torch.from_numpy(columns.log_density[rows]),
+        next_state_slots=torch.zeros_like(state_slots),
+        next_state_numbers=torch.zeros_like(state_numbers),
+        next_item_slots=torch.zeros(num, num_candidates, items.slots.shape[1], dtype=torch.int64),
+        next_item_numbers=torch.zeros(num, num_candidates, items.numbers.shape[1]),
+        next_mask=torch.zeros(num, num_candidates, dtype=torch.bool),
+        next_size=torch.ones(num, dtype=torch.int64),
+        terminated=torch.ones(num, dtype=torch.bool),
+    )
+
+
+def transition_batch(
+    columns: Columns, items: ItemTable, rows: NDArray[np.int64], positions: NDArray[np.int64]
+) -> TransitionBatch:
+    """The same with what came next; each of `rows` is terminated or has a next row."""
+    terminated = columns.terminated[rows]
+    following = np.where(terminated, 0, columns.next_row[rows])
+    state_slots, state_numbers = columns.state_slots[following], columns.state_numbers[following]
+    candidates = columns.candidates[following]
+    size = np.count_nonzero(~np.isnan(columns.rewards[following]), axis=1)
+    for gathered in (state_slots, state_numbers, candidates, size):
+        gathered[terminated] = 0
+    return replace(
+        reward_batch(columns, items, rows, positions),
+        next_state_slots=_wide(state_slots),
+        next_state_numbers=torch.from_numpy(state_numbers),
+        next_item_slots=_wide(items.slots[candidates]),
+        next_item_numbers=torch.from_numpy(items.numbers[candidates]),
+        next_mask=torch.from_numpy(candidates != PADDING),
+        next_size=torch.from_numpy(np.maximum(size, 1)),
+        terminated=torch.from_numpy(terminated),
+    )
+
+
+def _wide(indices: NDArray[np.int32]) -> Tensor:
+    return torch.from_numpy(indices.astype(np.int64))
