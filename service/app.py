@@ -1,0 +1,96 @@
+"""Where a request goes. The two hot routes are answered here, on bare ASGI; FastAPI has the rest (`service.routes`).
+
+There is no middleware, and no access log: both cost more than a recommendation.
+"""
+
+import hmac
+import logging
+import time
+
+from service.asgi import (
+    ASGIApp,
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    read_post,
+    send_json,
+    send_problem,
+)
+from service.parts import Parts
+from service.problems import ProblemError
+from service.routes import make_routes
+
+MAX_RECOMMEND_BYTES = 1 << 20
+MAX_FEEDBACK_BYTES = 4 << 20
+
+# Without a key: probes, and pages that are the same for everyone, which a browser opens before it can send one.
+_OPEN_PATHS = frozenset(("/livez", "/readyz", "/docs", "/openapi.json", "/console"))
+_OPEN_PREFIX = "/console/"
+_DATA_PATH = "/console/data"
+
+_log = logging.getLogger(__name__)
+
+
+class App:
+    """The ranker as an ASGI application."""
+
+    def __init__(self, parts: Parts, routes: ASGIApp) -> None:
+        self._parts = parts
+        self._routes = routes
+        self._hot: dict[str, ASGIApp] = {
+            "/recommend": self._recommend,
+            "/feedback": self._feedback,
+        }
+        self._keys = [key.strip().encode() for key in parts.settings.api_keys.split(",") if key.strip()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        hot = self._hot.get(scope["path"])
+        try:
+            if self._keys:
+                self._check_key(scope)
+            await (self._routes if hot is None else hot)(scope, receive, send)
+        except ProblemError as problem:
+            self._parts.metrics.refused.labels(problem.status).inc()
+            await send_problem(send, problem)
+        except ClientGoneError:
+            pass
+        except Exception:  # noqa: BLE001 (the ASGI edge: one bad request must not end the process)
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            self._parts.metrics.errors.labels("request").inc()
+            if hot is not None:  # FastAPI has answered the others
+                await send_problem(send, ProblemError(500, "the ranker failed; its log says why"))
+
+    async def _recommend(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        body = await read_post(scope, receive, MAX_RECOMMEND_BYTES)
+        await send_json(send, 200, self._parts.recommender.answer(body))
+        seconds = time.perf_counter() - started
+        self._parts.metrics.recommend_seconds.observe(seconds)
+        self._parts.live.answered(self._parts.clock(), seconds)
+
+    async def _feedback(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_post(scope, receive, MAX_FEEDBACK_BYTES)
+        await send_json(send, 202, await self._parts.feedback.accept(body))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self._parts.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _check_key(self, scope: Scope) -> None:
+        path = scope["path"]
+        if path in _OPEN_PATHS or (path.startswith(_OPEN_PREFIX) and path != _DATA_PATH):
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-api-key"), b"")
+        if sum(hmac.compare_digest(given, key) for key in self._keys) == 0:  # every key is compared, in the same time
+            raise ProblemError(401, "send a key of this ranker as X-API-Key", headers={"WWW-Authenticate": "X-API-Key"})
+
+
+def create_app(parts: Parts) -> App:
+    return App(parts, make_routes(parts))

@@ -1,0 +1,74 @@
+"""The one place where the parts of a ranker are put together."""
+
+import os
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from policies.features import StateEncoder
+from policies.files import read_policy
+from schemas.loop_file import Loop
+from schemas.settings import Settings
+from service.background import Poller
+from service.catalogue import ItemTables
+from service.decision_log import DecisionLog
+from service.feedback import FeedbackIntake, FeedbackRules
+from service.hot_swap import CatalogueWatcher, PolicyHandle, PolicyWatcher, StoreHealth
+from service.ids import IdSource
+from service.live import Live
+from service.metrics import ServiceMetrics
+from service.parts import Parts
+from service.ranking import Ranker, Serving
+from service.recommend import Recommender
+from service.store import Store
+from storage.sql_log import SqlEventLogWriter
+
+
+def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time.time) -> Parts:
+    """A ranker that has touched neither store nor log yet: both may be away."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics, live, new_id = ServiceMetrics(registry), Live(clock), IdSource(os.urandom(12))
+    store, writer = Store(settings.store_url, clock), SqlEventLogWriter(settings.log_url, clock)
+    tables = ItemTables(loop)
+    handle = PolicyHandle(Serving(None, tables.empty(), "no policy yet"))
+    health = StoreHealth(metrics)
+    policies = PolicyWatcher(
+        handle,
+        tables,
+        champion=lambda: store.call(store.registry.champion),
+        load=lambda version: read_policy(settings.policies_folder / version, loop),
+        default_state=StateEncoder(loop).encode(None),
+        clock=clock,
+        health=health,
+        live=live,
+        metrics=metrics,
+    )
+    catalogue = CatalogueWatcher(
+        handle,
+        tables,
+        changed_since=lambda revision: store.call(store.catalogue.changed_since, revision),
+        health=health,
+        metrics=metrics,
+    )
+    log = DecisionLog(writer, settings, metrics)
+    return Parts(
+        settings=settings,
+        loop=loop,
+        clock=clock,
+        registry=registry,
+        metrics=metrics,
+        live=live,
+        store=store,
+        health=health,
+        writer=writer,
+        handle=handle,
+        policies=policies,
+        catalogue=catalogue,
+        policy_poller=Poller("policy watcher", policies.look, settings.champion_poll_seconds, metrics),
+        catalogue_poller=Poller("catalogue watcher", catalogue.look, settings.items_poll_seconds, metrics),
+        decision_log=log,
+        recommender=Recommender(Ranker(loop, handle.current, clock, new_id), log, live, metrics, clock),
+        feedback=FeedbackIntake(FeedbackRules(loop.feedback_kinds, clock, new_id), writer, metrics),
+    )

@@ -1,0 +1,70 @@
+"""The parts of one ranker process, and their life."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from schemas.loop_file import Loop
+from schemas.settings import Settings
+from service.background import Poller
+from service.decision_log import DecisionLog
+from service.feedback import FeedbackIntake
+from service.hot_swap import CatalogueWatcher, PolicyHandle, PolicyWatcher, StoreHealth
+from service.live import Live
+from service.metrics import ServiceMetrics
+from service.recommend import Recommender
+from service.store import Store
+from storage.event_log import EventLogWriter
+
+FLUSH_SECONDS = 2.5
+"""How long the last decisions may take to be logged when the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Made by `service.bootstrap`, used by the routes."""
+
+    settings: Settings
+    loop: Loop
+    clock: Callable[[], float]
+    registry: CollectorRegistry
+    metrics: ServiceMetrics
+    live: Live
+    store: Store
+    health: StoreHealth
+    writer: EventLogWriter
+    handle: PolicyHandle
+    policies: PolicyWatcher
+    catalogue: CatalogueWatcher
+    policy_poller: Poller
+    catalogue_poller: Poller
+    decision_log: DecisionLog
+    recommender: Recommender
+    feedback: FeedbackIntake
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what the store had at the start is in use. If the store is away, the uniform fallback is: that it
+        answers without one is what the ranker promises, so it is ready then too.
+        """
+        return self.policies.has_looked and self.catalogue.has_looked
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The work in the background; at the end every decision that was answered is logged, if the log is there."""
+        runs = (self.policy_poller.run(), self.catalogue_poller.run(), self.decision_log.run())
+        tasks = [asyncio.create_task(run) for run in runs]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self.decision_log.flush()
+            await asyncio.to_thread(self.writer.close)
+            self.store.close()

@@ -1,0 +1,227 @@
+"""From a request to a decision. Pure: what serves is read once, and all chance comes from the decision's id."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from policies.features import Encoded, FeatureError, ItemEncoder, StateEncoder
+from policies.policy import SlatePolicy
+from policies.seeds import seed_of
+from schemas.loop_file import GaussianExploration, Loop, SlateAction, WeightsAction
+from schemas.messages import (
+    ActingPolicy,
+    Decision,
+    Features,
+    LoggedItem,
+    Mode,
+    RankedItem,
+    Recommendation,
+    RecommendRequest,
+)
+from service.catalogue import ItemTable, Policy
+from service.choosing import (
+    Choice,
+    Question,
+    choose_slate,
+    choose_slate_by_chance,
+    choose_weights,
+    choose_weights_by_chance,
+)
+from service.pool import Pool, pool_of
+from service.problems import check_id, refused
+
+DEFAULT_NUM_ITEMS = 10
+"""Items answered where neither the request nor the loop file says how many, as for the action kind `weights`."""
+
+_UNIFORM: dict[str, Any] = {"kind": "uniform"}
+_CONTROL_SALT = zlib.crc32(b"control")  # so that the share does not depend on how ids fall into buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves now. One reference is swapped, so that no answer mixes two policies."""
+
+    policy: Policy | None
+    table: ItemTable
+    """The catalogue as the policy sees it."""
+    reason: str
+    """Why no policy serves, where none does."""
+
+
+class Ranked(msgspec.Struct, frozen=True, eq=False):
+    """An answer, and what there is to log and to count of it."""
+
+    answer: Recommendation
+    decision: Decision | None
+    """None: there was nothing to choose from, so nothing was decided."""
+    policy: Policy | None
+    """The one that acted."""
+    num_clipped: int
+    num_unknown: int
+
+
+class _Act(msgspec.Struct, frozen=True, eq=False):
+    """A choice, and how it came about."""
+
+    choice: Choice
+    mode: Mode
+    policy: Policy | None = None
+    reason: str | None = None
+
+
+class Ranker:
+    """Answers by the policy that serves, and by chance for control users and where no policy does."""
+
+    def __init__(
+        self, loop: Loop, serving: Callable[[], Serving], clock: Callable[[], float], new_id: Callable[[], str]
+    ) -> None:
+        self._loop = loop
+        self._serving = serving
+        self._clock = clock
+        self._new_id = new_id
+        self._loop_hash = loop.hash
+        self._states = StateEncoder(loop)
+        self._items = ItemEncoder(loop)
+        self._is_slate = isinstance(loop.action, SlateAction)
+        self._num_items = loop.action.size if isinstance(loop.action, SlateAction) else DEFAULT_NUM_ITEMS
+        self._exploration = loop.exploration.model_dump(mode="json", exclude={"control"})
+        self._is_for_sets = loop.network.interaction != "dot"
+
+    def rank(self, request: RecommendRequest) -> Ranked:
+        """The decision for this request.
+
+        Raises:
+            ProblemError: 422, it breaks a rule.
+        """
+        _check_ids(request)
+        serving = self._serving()
+        state = self._encoded(request.context)
+        decision_id = request.decision_id or self._new_id()
+        is_for_sets = self._is_for_sets and isinstance(serving.policy, SlatePolicy)
+        pool = pool_of(request, serving.table, self._items, decision_id, is_for_sets=is_for_sets)
+        question = Question(state, pool, request.k or self._num_items, seed_of(decision_id))
+        if self._is_control(request.user_id or request.session_id or decision_id):
+            act = _Act(self._by_chance(question), "control")
+        else:
+            act = self._act(question, serving)
+        return self._ranked(request, decision_id, question, act)
+
+    def _encoded(self, context: Features | None) -> Encoded:
+        try:
+            return self._states.encode(context)
+        except FeatureError as error:
+            raise refused(("body", "context", *error.loc), error.message, error.given) from error
+
+    def _is_control(self, who: str) -> bool:
+        share = self._loop.exploration.control
+        return share > 0 and zlib.crc32(who.encode(), _CONTROL_SALT) < share * 2**32
+
+    def _act(self, question: Question, serving: Serving) -> _Act:
+        policy = serving.policy
+        if policy is None or (self._is_slate and not len(question.pool)):
+            return _Act(self._by_chance(question), "fallback", reason=serving.reason)
+        try:
+            choice = self._by_policy(policy, question)
+        except ValueError as error:  # numbers that grew beyond all bounds
+            reason = f"the policy {policy.version} cannot answer this: {error}"
+            return _Act(self._by_chance(question), "fallback", reason=reason)
+        return _Act(choice, "explore" if choice.explored else "learned", policy)
+
+    def _by_policy(self, policy: Policy, question: Question) -> Choice:
+        exploration = self._loop.exploration
+        if isinstance(policy, SlatePolicy):
+            assert not isinstance(exploration, GaussianExploration)  # the loop file makes sure
+            return choose_slate(policy, question, exploration)
+        assert isinstance(exploration, GaussianExploration)  # as above
+        return choose_weights(policy, question, exploration)
+
+    def _by_chance(self, question: Question) -> Choice:
+        action, exploration = self._loop.action, self._loop.exploration
+        if isinstance(action, WeightsAction):
+            return choose_weights_by_chance(question, action.dim)
+        assert not isinstance(exploration, GaussianExploration)  # as above
+        return choose_slate_by_chance(question, exploration)
+
+    def _ranked(self, request: RecommendRequest, decision_id: str, question: Question, act: _Act) -> Ranked:
+        now = self._clock()
+        items = _logged_items(question.pool, act.choice)
+        answer = _answer(decision_id, items, act, now)
+        decision = None
+        if items or act.choice.action is not None:
+            decision = self._decision(request, answer, items, question.seed, now)
+        else:
+            answer.reason = "the catalogue is empty: PUT /items, or send candidates"
+        return Ranked(
+            answer,
+            decision,
+            act.policy,
+            question.state.num_clipped + question.pool.num_clipped(),
+            question.state.num_unknown + question.pool.num_unknown(),
+        )
+
+    def _decision(
+        self, request: RecommendRequest, answer: Recommendation, items: list[LoggedItem], seed: int, now: float
+    ) -> Decision:
+        return Decision(
+            decision_id=answer.decision_id,
+            decided_at=datetime.fromtimestamp(now, UTC),
+            mode=answer.mode,
+            loop_hash=self._loop_hash,
+            seed=seed,
+            items=items,
+            context=_present(request.context),
+            user_id=request.user_id,
+            session_id=request.session_id,
+            candidates=request.candidates,
+            exclude=request.exclude,
+            action=answer.action,
+            log_density=answer.log_density,
+            policy_version=None if answer.policy is None else answer.policy.version,
+            exploration=_UNIFORM if answer.policy is None else self._exploration,
+        )
+
+
+def _answer(decision_id: str, items: list[LoggedItem], act: _Act, now: float) -> Recommendation:
+    action, policy = act.choice.action, act.policy
+    return Recommendation(
+        decision_id=decision_id,
+        items=[RankedItem(item.item_id, item.score, item.propensity) for item in items],
+        policy=None if policy is None else ActingPolicy(policy.version, max(now - policy.created_at, 0.0)),
+        mode=act.mode,
+        action=None if action is None else action.action,
+        log_density=None if action is None else action.log_density,
+        reason=act.reason,
+    )
+
+
+def _check_ids(request: RecommendRequest) -> None:
+    """Their length was checked when they were decoded."""
+    for name in ("user_id", "session_id", "decision_id"):
+        text: str | None = getattr(request, name)
+        if text is not None and not text.isprintable():
+            check_id(text, ("body", name))
+    for i, text in enumerate(request.exclude or ()):
+        if not text.isprintable():
+            check_id(text, ("body", "exclude", i))
+
+
+def _logged_items(pool: Pool, choice: Choice) -> list[LoggedItem]:
+    chosen = zip(choice.indices, choice.scores, choice.propensities, strict=True)
+    items = []
+    for position, (index, score, propensity) in enumerate(chosen):
+        item_id, features = pool.item(index)
+        items.append(LoggedItem(item_id, position, score, propensity, features))
+    return items
+
+
+def _present(features: Features | None) -> Features:
+    """Null is the same as absent."""
+    if not features:
+        return {}
+    if None not in features.values():
+        return features
+    return {name: value for name, value in features.items() if value is not None}

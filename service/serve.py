@@ -1,0 +1,86 @@
+"""`steadyrank serve`: the ranker's process."""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+
+from schemas.loop_file import Loop
+from schemas.settings import Settings, SettingsError
+from service.app import create_app
+from service.bootstrap import make_parts
+
+KEEP_ALIVE_SECONDS = 75
+GRACE_SECONDS = 2
+"""How long requests in flight may take once the process was told to end."""
+_BACKLOG = 2_048
+_STOP_POLL_SECONDS = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Uvicorn's own raises the signal again at the end: an orderly end would look like a death."""
+        loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def run_serve(settings: Settings, loop: Loop, stop: threading.Event | None = None) -> None:
+    """Serves until SIGINT, SIGTERM or `stop`; then logs the last decisions and returns.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, loop, listener, stop))
+
+
+async def _serve(settings: Settings, loop: Loop, listener: socket.socket, stop: threading.Event | None) -> None:
+    config = uvicorn.Config(
+        create_app(make_parts(settings, loop)),
+        loop="none",  # this one
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Server(config)
+    host, port = listener.getsockname()[:2]
+    _log.info("%s: serving on http://%s:%d", loop.name, f"[{host}]" if ":" in host else host, port)
+    waiting = asyncio.create_task(_stop(server, stop)) if stop is not None else None
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+
+
+async def _stop(server: uvicorn.Server, stop: threading.Event) -> None:
+    while not stop.is_set():  # noqa: ASYNC110 (the event is a thread's)
+        await asyncio.sleep(_STOP_POLL_SECONDS)
+    server.should_exit = True
+
+
+def _listening(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"STEADYRANK_HOST, STEADYRANK_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from error

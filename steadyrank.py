@@ -1,0 +1,255 @@
+"""The command line. Everything heavy is imported by the command that needs it: `serve` never loads torch."""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from schemas.loop_file import Loop
+    from schemas.settings import Settings
+    from simulators.worlds import WorldSpec
+
+
+class CommandError(Exception):
+    """A command that cannot be done; the text says why and what to do."""
+
+
+# What people can mend, by its module: an error whose module was never loaded was never raised.
+_MISTAKES = {
+    "schemas.loop_file": "LoopFileError",
+    "schemas.settings": "SettingsError",
+    "service.up.preflight": "UpError",
+    "simulators.world": "WorldError",
+    "storage.database": "SchemaTooNewError",
+}
+_TROUBLES = {"storage.database": "StoreUnavailableError", "simulators.product_client": "ServerError"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 2 for what was asked wrongly, 1 for what another attempt may mend."""
+    options = _parser().parse_args(arguments)
+    if options.until_stdin_closes:
+        from service.up.lifeline import end_when_closed
+
+        end_when_closed()
+    try:
+        return options.command(options) or 0
+    except _loaded(_MISTAKES) as error:
+        return _complain(error, 2)
+    except _loaded(_TROUBLES) as error:
+        return _complain(error, 1)
+
+
+def _loaded(errors: dict[str, str]) -> tuple[type[Exception], ...]:
+    found = [getattr(sys.modules[module], name) for module, name in errors.items() if module in sys.modules]
+    return (CommandError, *found)
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"steadyrank: {error}", file=sys.stderr)
+    return status
+
+
+# ------------------------------------------------------------------ commands
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from service.serve import run_serve
+
+    run_serve(*_process(options))
+
+
+def _ingest(options: argparse.Namespace) -> None:
+    from trainer.ingest.run import run_ingest
+
+    run_ingest(*_process(options), _stopped_by_signals())
+
+
+def _train(options: argparse.Namespace) -> None:
+    _need("torch", "the learner", "learner")
+    settings, loop = _process(options)
+    from trainer.run import run_train
+
+    run_train(settings, loop, _stopped_by_signals())
+
+
+def _shoppers(options: argparse.Namespace) -> None:
+    world, stop = _world(options.world), _stopped_by_signals()
+    from simulators.shoppers import run_shoppers
+
+    run_shoppers(world, options.url, options.shoppers, options.seed, options.think, stop=stop)
+
+
+def _up(options: argparse.Namespace) -> int:
+    _need("torch", "the learner", "learner")
+    from service.up.run import Plan, run_up
+
+    settings = _settings(options)
+    if options.world and options.loop is None:
+        settings = settings.model_copy(update={"loop": _world(options.world).loop_path})
+    plan = Plan(
+        program=(sys.executable, str(Path(__file__).absolute())),
+        world=options.world,
+        num_shoppers=options.shoppers,
+        seed=options.seed,
+        run_seconds=options.run_seconds,
+        report=options.report,
+    )
+    return run_up(settings, _loop(settings), plan, _stopped_by_signals(), sys.stdout)
+
+
+def _init(options: argparse.Namespace) -> None:
+    file = options.loop or Path("loop.toml")
+    example = Path(__file__).parent / "schemas" / "loop.toml"  # the repository's loop.toml, and a file of the wheel
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(example.read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise CommandError(f"{file} exists already: give another name, as in steadyrank init NAME") from None
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
+    print(f"wrote {file}: make it yours, then steadyrank check {file}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    loop = _loop(settings)
+    learner, action = loop.learner, loop.action
+    print(f"{settings.loop} is good: the loop {loop.name!r}, hash {loop.hash}")
+    print(f"  state     {', '.join(loop.state) or 'none'}")
+    print(f"  item      {', '.join(loop.item) or 'none'}")
+    print(f"  action    {f'a slate of {action.size}' if action.kind == 'slate' else f'{action.dim} weights'}")
+    print(f"  feedback  {', '.join(sorted(loop.feedback_kinds))}; within {loop.reward.wait_seconds:g} s")
+    print(f"  learner   {learner.agent}, estimator {learner.estimator}, stabilizer {learner.stabilizer}")
+
+
+def _migrate(options: argparse.Namespace) -> None:
+    from storage.database import migrate
+
+    migrate(_settings(options).store_url)
+    print("the store is at the schema of this release")
+
+
+# ------------------------------------------------------------------ what commands share
+
+
+def _settings(options: argparse.Namespace) -> "Settings":
+    from schemas.settings import Settings
+
+    names = ("data", "loop", "host", "port")
+    return Settings.from_environment(**{name: getattr(options, name, None) for name in names})
+
+
+def _loop(settings: "Settings") -> "Loop":
+    from schemas.loop_file import read_loop
+
+    if not settings.loop.exists():
+        advice = "steadyrank init writes an example to start from, --loop takes yours"
+        raise CommandError(f"there is no loop file {settings.loop}: {advice}")
+    return read_loop(settings.loop)
+
+
+def _process(options: argparse.Namespace) -> "tuple[Settings, Loop]":
+    """What a long-running process starts from; it logs to stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = _settings(options)
+    return settings, _loop(settings)
+
+
+def _world(text: str | None) -> "WorldSpec":
+    if text is None:
+        raise CommandError("say which world, as in --world shop")
+    _need("aiohttp", "a world", "simulators")
+    from simulators.worlds import parse_world
+
+    return parse_world(text)
+
+
+def _need(module: str, what: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise CommandError(f"{what} needs {module}, which is not installed: pip install 'steadyrank[{extra}]'")
+
+
+def _stopped_by_signals() -> Event:
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+# ------------------------------------------------------------------ the grammar
+
+
+def _duration(text: str) -> float:
+    from pydantic import TypeAdapter, ValidationError
+
+    from schemas.loop_file import Seconds
+
+    try:
+        return float(TypeAdapter(Seconds).validate_python(text))
+    except ValidationError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: say 120s, 10m or 1h") from None
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"steadyrank {version('steadyrank')}")
+        except PackageNotFoundError:
+            print("steadyrank, not installed: run from its checkout")
+        parser.exit()
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "loop": {"metavar": "FILE", "type": Path, "nargs": "?", "help": "the loop file (default: ./loop.toml)"},
+    "--data": {"type": Path, "metavar": "FOLDER", "help": "the data folder (default: ./data)"},
+    "--loop": {"type": Path, "metavar": "FILE", "help": "the loop file (default: ./loop.toml)"},
+    "--host": {"metavar": "ADDRESS", "help": "where the ranker listens (default: 127.0.0.1)"},
+    "--port": {"type": int, "metavar": "PORT", "help": "its port (default: 8080)"},
+    "--world": {"metavar": "NAME[:FOLDER]", "help": "a simulated world, as shop or virtualtb:FOLDER"},
+    "--url": {"default": "http://127.0.0.1:8080", "help": "of the ranker (default: %(default)s)"},
+    "--shoppers": {"type": int, "default": 100, "metavar": "N", "help": "how many at once (default: %(default)s)"},
+    "--seed": {"type": int, "default": 0, "metavar": "N", "help": "of the world and its shoppers"},
+    "--think": {"type": _duration, "default": 0.0, "metavar": "TIME", "help": "mean pause between decisions, as 2s"},
+    "--for": {"type": _duration, "dest": "run_seconds", "metavar": "TIME", "help": "end by itself, after 120s"},
+    "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
+    "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},  # for the children of `up`
+}
+_PARTS, _ADDRESS, _CHILD = ("--data", "--loop"), ("--host", "--port"), ("--until-stdin-closes",)
+_CROWD = ("--world", "--shoppers", "--seed")
+_UP = "all of it, supervised: serve, ingest, train, and the shoppers of a world"
+_COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tuple[str, ...]], ...] = (
+    ("up", _up, _UP, (*_PARTS, *_ADDRESS, *_CROWD, "--for", "--report")),
+    ("serve", _serve, "the ranker: HTTP in, decisions out", (*_PARTS, *_ADDRESS, *_CHILD)),
+    ("ingest", _ingest, "the consumer: event log to replay store", (*_PARTS, *_CHILD)),
+    ("train", _train, "the learner: replay store to policies", (*_PARTS, *_CHILD)),
+    ("shoppers", _shoppers, "simulated users of a world", (*_CROWD, "--url", "--think", *_CHILD)),
+    ("init", _init, "write an example loop file to start from", ("loop",)),
+    ("check", _check, "say whether a loop file is good, and if not, why", ("loop",)),
+    ("migrate", _migrate, "bring the store to the schema of this release", ("--data",)),
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    about = "An online recommender that learns from its own clicks."
+    parser = argparse.ArgumentParser("steadyrank", description=about, allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which release this is")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command, explanation, options in _COMMANDS:
+        one = commands.add_parser(name, help=explanation, description=explanation, allow_abbrev=False)
+        one.set_defaults(command=command, until_stdin_closes=False)
+        for option in options:
+            one.add_argument(option, **_OPTIONS[option])
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Who may import whom (docs/architecture.md): read from the source, so that a lazy import counts too."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "schemas": set(),
+    "policies": {"schemas"},
+    "storage": {"schemas", "migrations"},
+    "service": {"schemas", "policies", "storage"},
+    "trainer": {"schemas", "policies", "storage"},
+    "simulators": {"schemas"},
+    "migrations": {"schemas"},
+    "steadyrank.py": {"schemas", "storage", "service", "trainer", "simulators"},
+}
+
+OURS = {*MAY_IMPORT, "studies", "loadtest", "tests"}
+
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "kafka": ("storage",),
+    "sqlalchemy": ("storage", "migrations", "schemas/tables.py"),
+    "alembic": ("storage", "migrations"),
+    "fastapi": ("service",),
+    "starlette": ("service",),
+    "torch": ("trainer", "simulators"),
+    "aiohttp": ("simulators",),
+    "rich": ("service/up",),
+}
+
+LAYERS: dict[str, tuple[set[str], ...]] = {
+    # domain (pure) ◀ adapters ◀ bootstrap ◀ entry points; a module of a layer imports its own and earlier ones.
+    "storage": (
+        {"event_log", "errors"},
+        {"database", "sql_log", "replay_store", "reward_tail", "catalogue", "registry", "story"},
+    ),
+}
+
+
+def sources() -> list[Path]:
+    folders = (ROOT / top for top in MAY_IMPORT)
+    return sorted(path for top in folders for path in ([top] if top.is_file() else top.rglob("*.py")))
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
+    top = place(path).split("/")[0]
+    allowed = MAY_IMPORT[top] | {top}
+    wrong = {name for name in imported(path) if name.split(".")[0] in OURS - allowed}
+    assert not wrong, f"{place(path)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_a_library_is_used_only_in_its_place(path: Path) -> None:
+    for name in imported(path):
+        places = ONLY_IN.get(name.split(".")[0])
+        assert places is None or place(path).startswith(places), f"{place(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=place)
+def test_the_environment_is_read_only_in_settings(path: Path) -> None:
+    reads = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+    }
+    assert place(path) == "schemas/settings.py" or not reads & {"environ", "getenv", "putenv"}
+
+
+@pytest.mark.parametrize("module", ["service.serve", "trainer.ingest.run", "steadyrank"])
+def test_the_ranker_and_ingest_never_import_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_no_import_cycles_between_modules() -> None:
+    graph = {
+        place(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): {
+            name for name in imported(path) if name.split(".")[0] in OURS
+        }
+        for path in sources()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"import cycle: {' -> '.join((*trail, module))}"
+        if module not in done:
+            for name in graph.get(module, ()):
+                visit(name, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
