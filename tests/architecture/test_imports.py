@@ -34,13 +34,38 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("service/up",),
 }
 
-LAYERS: dict[str, tuple[set[str], ...]] = {
-    # domain (pure) ◀ adapters ◀ bootstrap ◀ entry points; a module of a layer imports its own and earlier ones.
-    "storage": (
-        {"event_log", "errors"},
-        {"database", "sql_log", "replay_store", "reward_tail", "catalogue", "registry", "story"},
-    ),
+# domain (pure) ◀ adapters ◀ bootstrap ◀ entry points. What is not named here is an adapter.
+DOMAIN: dict[str, set[str]] = {
+    "storage": {"event_log"},
+    "service": {"catalogue", "choosing", "ids", "live", "pool", "problems", "ranking", "recent"},
+    "trainer": {
+        "adam",
+        "agents",
+        "evaluation",
+        "ingest.finality",
+        "ingest.parse",
+        "ingest.reward_rule",
+        "network_setup",
+        "networks",
+        "pace",
+        "replay",
+        "rewards",
+        "state",
+    },
 }
+IMPURE = {
+    "alembic",
+    "asyncio",
+    "fastapi",
+    "kafka",
+    "pathlib",
+    "prometheus_client",
+    "sqlalchemy",
+    "threading",
+    "uvicorn",
+}
+ENTRY = {"service": {"serve", "up.run"}, "trainer": {"run", "ingest.run"}, "storage": set[str]()}
+BOOTSTRAP = {"service": {"bootstrap"}, "trainer": set[str](), "storage": set[str]()}
 
 
 def sources() -> list[Path]:
@@ -84,6 +109,41 @@ def test_the_environment_is_read_only_in_settings(path: Path) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
     }
     assert place(path) == "schemas/settings.py" or not reads & {"environ", "getenv", "putenv"}
+
+
+def inside(path: Path) -> tuple[str, str]:
+    """The package of a module, and its name below it."""
+    top, *rest = place(path).removesuffix(".py").removesuffix("/__init__").split("/")
+    return top, ".".join(rest)
+
+
+def is_in(name: str, layer: set[str]) -> bool:
+    return any(name == each or name.startswith(each + ".") for each in layer)
+
+
+def layer_of(top: str, name: str) -> int:
+    for number, layer in ((0, DOMAIN), (2, BOOTSTRAP), (3, ENTRY)):
+        if is_in(name, layer[top]):
+            return number
+    return 1
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if inside(path)[0] in DOMAIN], ids=place)
+def test_a_layer_never_imports_a_later_one(path: Path) -> None:
+    top, name = inside(path)
+    own = layer_of(top, name)
+    for other in imported(path):
+        if other.startswith(top + "."):
+            assert layer_of(top, other.removeprefix(top + ".")) <= own, f"{place(path)} imports {other}"
+        assert own > 0 or other.split(".")[0] not in IMPURE, f"{place(path)} is domain and imports {other}"
+
+
+def test_every_module_named_in_a_layer_exists() -> None:
+    for layers in (DOMAIN, BOOTSTRAP, ENTRY):
+        for top, names in layers.items():
+            for name in names:
+                module = ROOT / top / name.replace(".", "/")
+                assert module.is_dir() or module.with_suffix(".py").is_file(), f"{top}.{name}"
 
 
 @pytest.mark.parametrize("module", ["service.serve", "trainer.ingest.run", "steadyrank"])
