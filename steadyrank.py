@@ -3,6 +3,7 @@
 import argparse
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -62,7 +63,8 @@ def _complain(error: Exception, status: int) -> int:
 def _serve(options: argparse.Namespace) -> None:
     from service.serve import run_serve
 
-    run_serve(*_process(options))
+    listener = None if options.listener is None else socket.socket(fileno=options.listener)
+    run_serve(*_process(options), listener=listener)
 
 
 def _ingest(options: argparse.Namespace) -> None:
@@ -221,14 +223,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--think": {"type": _duration, "default": 0.0, "metavar": "TIME", "help": "mean pause between decisions, as 2s"},
     "--for": {"type": _duration, "dest": "run_seconds", "metavar": "TIME", "help": "end by itself, after 120s"},
     "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
-    "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},  # for the children of `up`
+    # For the children of `up`:
+    "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},
+    "--listener": {"type": int, "metavar": "FD", "help": argparse.SUPPRESS},
 }
 _PARTS, _ADDRESS, _CHILD = ("--data", "--loop"), ("--host", "--port"), ("--until-stdin-closes",)
 _CROWD = ("--world", "--shoppers", "--seed")
 _UP = "all of it, supervised: serve, ingest, train, and the shoppers of a world"
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tuple[str, ...]], ...] = (
     ("up", _up, _UP, (*_PARTS, *_ADDRESS, *_CROWD, "--for", "--report")),
-    ("serve", _serve, "the ranker: HTTP in, decisions out", (*_PARTS, *_ADDRESS, *_CHILD)),
+    ("serve", _serve, "the ranker: HTTP in, decisions out", (*_PARTS, *_ADDRESS, "--listener", *_CHILD)),
     ("ingest", _ingest, "the consumer: event log to replay store", (*_PARTS, *_CHILD)),
     ("train", _train, "the learner: replay store to policies", (*_PARTS, *_CHILD)),
     ("shoppers", _shoppers, "simulated users of a world", (*_CROWD, "--url", "--think", *_CHILD)),

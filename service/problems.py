@@ -112,12 +112,14 @@ def _validation_problem(error: msgspec.ValidationError, body: bytes) -> ProblemE
         return _not_json(not_json)
     match = _PLACE.fullmatch(str(error))
     assert match is not None  # the pattern takes any text
-    loc = tuple(step["key"] or int(step["index"]) for step in _STEP.finditer(match["path"] or ""))
-    named = _NAMED_FIELD.search(match["msg"])
-    return refused(("body", *loc, *([named["name"]] if named else [])), match["msg"], _at(given, loc))
+    path = (match["path"] or "").partition("[...]")[0]  # which stands for a key that msgspec does not name
+    loc = [step["key"] or int(step["index"]) for step in _STEP.finditer(path)]
+    if named := _NAMED_FIELD.search(match["msg"]):
+        loc.append(named["name"])
+    return refused(("body", *loc), match["msg"], _at(given, loc))
 
 
-def _at(given: object, loc: Loc) -> object:
+def _at(given: object, loc: Sequence[str | int]) -> object:
     try:
         for step in loc:
             given = given[step]  # type: ignore[index]  # TypeError, where it has no parts
@@ -127,6 +129,9 @@ def _at(given: object, loc: Loc) -> object:
 
 
 def _shown(given: object) -> object:
-    """What fits into an answer: a body of 16 MiB is not sent back."""
-    text = msgspec.json.encode(given, enc_hook=repr)
+    """What fits into an answer: a body of 16 MiB is not sent back, nor what is too deep to be written."""
+    try:
+        text = msgspec.json.encode(given, enc_hook=repr)
+    except RecursionError:
+        return None
     return given if len(text) <= _MAX_SHOWN_BYTES else text[:_MAX_SHOWN_BYTES].decode(errors="ignore") + "…"

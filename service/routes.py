@@ -60,6 +60,7 @@ def make_routes(parts: Parts) -> Routes:
         version=API_VERSION,
         summary="An online recommender that learns from its own clicks",
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         responses={"4XX": PROBLEM_RESPONSE},
     )
     for router in (_items(parts), _policies(parts), _decisions(parts), _probes(parts), _console(parts)):

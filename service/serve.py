@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ GRACE_SECONDS = 2
 """How long requests in flight may take once the process was told to end."""
 _BACKLOG = 2_048
 _STOP_POLL_SECONDS = 0.1
+_THREAD_TURN_SECONDS = 0.0005
+"""How long the threads that log and load may keep a request waiting for Python; its own default is ten times that."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +39,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run_serve(settings: Settings, loop: Loop, stop: threading.Event | None = None) -> None:
+def run_serve(
+    settings: Settings, loop: Loop, stop: threading.Event | None = None, listener: socket.socket | None = None
+) -> None:
     """Serves until SIGINT, SIGTERM or `stop`; then logs the last decisions and returns.
 
+    With a `listener` that a supervisor holds too, whoever connects while the ranker is restarted waits instead of being
+    refused.
+
     Raises:
-        OSError: the address cannot be bound.
+        SettingsError: the address cannot be bound.
     """
-    with _listening(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    listener = listener or _listening(settings)
+    sys.setswitchinterval(_THREAD_TURN_SECONDS)
+    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, loop, listener, stop))
 
 
@@ -56,6 +66,7 @@ async def _serve(settings: Settings, loop: Loop, listener: socket.socket, stop: 
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # a middleware, for what nobody asks
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

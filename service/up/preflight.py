@@ -14,6 +14,7 @@ from schemas.loop_file import Loop
 
 LOCK_FILE = "up.lock"
 LOOP_FILE = "loop.json"
+_BACKLOG = 2_048  # who connects while the ranker is restarted waits here
 
 
 class UpError(Exception):
@@ -72,16 +73,17 @@ def claim(folder: Path, loop: Loop) -> str | None:
     )
 
 
-def usable_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0; raises `UpError` where nothing can listen there."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there, on any free port for 0; the caller closes it.
+
+    Raises:
+        UpError: the port is in use, or the address is none of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UpError(_port_problem(host, port, error)) from error
-        return int(probe.getsockname()[1])
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise UpError(_port_problem(host, port, error)) from error
 
 
 def check_report_path(path: Path) -> None:

@@ -1,5 +1,6 @@
 """`steadyrank up`: the ranker, ingest, the learner and, with a world, its shoppers, by one command."""
 
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TextIO
 
 from schemas.loop_file import Loop
 from schemas.settings import Settings
-from service.up.preflight import UpError, address, check_report_path, claim, locked, usable_port
+from service.up.preflight import UpError, address, check_report_path, claim, listen, locked
 from service.up.ranker import MINUTE_SECONDS, ConsoleData, RankerRecord, Watch, fetch
 from service.up.report import Evidence, Report, make_report, problems, summary, write_report
 from service.up.shoppers import ShoppersRecord
@@ -23,6 +24,8 @@ START_SECONDS = 60.0
 """A run that nobody came to counts from here, so that it ends."""
 DRAIN_SECONDS = 20.0
 """How long ingest may take over what is accepted and not stored yet when the shoppers have left."""
+QUIET_SECONDS = 3.0
+DRAIN_POLL_SECONDS = 0.2
 MISSING = 1
 INTERRUPTED = 130
 
@@ -55,15 +58,14 @@ def run_up(settings: Settings, loop: Loop, plan: Plan, stop: Event, out: TextIO)
         check_report_path(plan.report)
     if plan.world is not None and settings.api_keys:
         raise UpError("the shoppers of a world know no API key: unset STEADYRANK_API_KEYS for this run")
-    with locked(settings.data):
-        settings = settings.model_copy(update={"port": usable_port(settings.host, settings.port)})
+    with locked(settings.data), listen(settings.host, settings.port) as listener:
         change = claim(settings.data, loop)
         migrate(settings.store_url)
         view = open_view(f"steadyrank up · {loop.name}", out)
         try:
             if change is not None:
                 view.say(change)
-            return Run(settings, loop, plan, stop, view).run()
+            return Run(settings, loop, plan, stop, view, listener=listener).run()
         finally:
             view.close()
 
@@ -79,12 +81,14 @@ class Run:
         stop: Event,
         view: View,
         *,
+        listener: socket.socket,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._loop, self._plan, self._stop, self._view, self._clock = (
             settings, loop, plan, stop, view, clock,
         )  # fmt: skip
-        self._url = address(settings.host, settings.port)
+        self._listener = listener  # held here too, so that nobody is refused while the ranker is restarted
+        self._url = address(settings.host, listener.getsockname()[1])
         self._engine = open_store(settings.store_url)
         self._supervisor = Supervisor(settings.data / "logs", view.say)
         self._ranker = RankerRecord()
@@ -93,12 +97,14 @@ class Run:
         self._watch = Watch(self._ask, self._news.put)
         self._started_at = clock()
         self._answered_at: float | None = None
+        self._ended_at = self._started_at
 
     def run(self) -> int:
         try:
             self._start()
             while not self._stop.wait(_TICK_SECONDS) and not self._is_over():
                 self._step()
+            self._ended_at = self._clock()
             self._wind_up()
         except ChildFailedError as error:
             self._view.say(str(error))
@@ -113,8 +119,8 @@ class Run:
             self._engine.dispose()
 
     def _start(self) -> None:
-        where = ("--host", self._settings.host, "--port", str(self._settings.port))
-        self._supervisor.start("serve", self._command("serve", *where))
+        listener = self._listener.fileno()
+        self._supervisor.start("serve", self._command("serve", "--listener", str(listener)), files=[listener])
         self._supervisor.start("ingest", self._command("ingest"))
         self._supervisor.start("train", self._command("train"))
         self._watch.start()
@@ -138,7 +144,7 @@ class Run:
             what = ("--world", plan.world, "--url", self._url)
             how = ("--shoppers", str(plan.num_shoppers), "--seed", str(plan.seed))
             command = [*plan.program, "shoppers", *what, *how, "--until-stdin-closes"]
-            self._supervisor.start("shoppers", command, self._news.put)
+            self._supervisor.start("shoppers", command, on_line=self._news.put)
 
     def _listen(self) -> None:
         try:
@@ -178,11 +184,15 @@ class Run:
             self._news.put(data)
 
     def _wait_for_ingest(self) -> None:
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while time.monotonic() < deadline and (self._num_stored() or 0) < self._num_accepted():
-            self._supervisor.step()
-            if self._stop.wait(2 * _TICK_SECONDS):
+        """Without a world until nothing comes any more: retries of a product are accepted twice and stored once."""
+        num_stored, quiet_seconds, deadline = -1, 0.0, time.monotonic() + DRAIN_SECONDS
+        while time.monotonic() < deadline and quiet_seconds < QUIET_SECONDS and num_stored < self._num_accepted():
+            if self._stop.wait(DRAIN_POLL_SECONDS):
                 return
+            self._supervisor.step()
+            before, num_stored = num_stored, self._num_stored() or 0
+            is_quiet = self._shoppers is None and num_stored == before
+            quiet_seconds = quiet_seconds + DRAIN_POLL_SECONDS if is_quiet else 0.0
 
     def _num_accepted(self) -> int:
         if self._shoppers is None:
@@ -200,6 +210,7 @@ class Run:
         if self._plan.report is not None:
             write_report(self._plan.report, report)
         self._view.show(self._status())
+        self._view.close()
         self._view.say(summary(report))
         return self._exit_status(report)
 
@@ -219,7 +230,7 @@ class Run:
         return Evidence(
             ranker=self._ranker,
             shoppers=self._shoppers,
-            seconds=self._clock() - (self._answered_at or self._clock()),
+            seconds=self._ended_at - (self._answered_at or self._ended_at),
             num_stored=self._num_stored(),
             totals=totals,
             restarts={name: child.restarts for name, child in self._supervisor.children.items()},

@@ -25,7 +25,9 @@ class ChildFailedError(Exception):
 
 
 class Child:
-    """One process, its log and its restarts. `on_line` gets its stdout line by line, in a thread, without the log."""
+    """One process, its log and its restarts. `on_line` gets its stdout line by line, in a thread, instead of the log;
+    `files` are file descriptors that it inherits.
+    """
 
     def __init__(
         self,
@@ -33,12 +35,14 @@ class Child:
         command: Sequence[str],
         log: Path,
         clock: Callable[[], float],
+        *,
         on_line: Callable[[str], None] | None = None,
+        files: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.restarts = 0
         self.state = "running"
-        self._command, self._log, self._clock, self._on_line = command, log, clock, on_line
+        self._command, self._log, self._clock, self._on_line, self._files = command, log, clock, on_line, files
         self._backoff_seconds = FIRST_BACKOFF_SECONDS / 2
         self._restart_at = 0.0
         self._reader: Thread | None = None
@@ -87,6 +91,7 @@ class Child:
                 stdin=subprocess.PIPE,  # never written to: the child ends when it closes
                 stdout=log if self._on_line is None else subprocess.PIPE,
                 stderr=log,
+                pass_fds=self._files,
                 start_new_session=True,  # the terminal's Ctrl-C is for `up` alone, which ends its children in order
             )
         self._started_at = self._clock()
@@ -137,8 +142,16 @@ class Supervisor:
         self._logs, self._say, self._clock = logs, say, clock
         self.children: dict[str, Child] = {}
 
-    def start(self, name: str, command: Sequence[str], on_line: Callable[[str], None] | None = None) -> None:
-        child = Child(name, command, self._logs / f"{name}.log", self._clock, on_line)
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        on_line: Callable[[str], None] | None = None,
+        files: Sequence[int] = (),
+    ) -> None:
+        log = self._logs / f"{name}.log"
+        child = Child(name, command, log, self._clock, on_line=on_line, files=files)
         self.children[name] = child
         self._say(f"{name} runs (pid {child.pid})")
 

@@ -16,6 +16,7 @@ from service.up.report import count, number, seconds, times
 from service.up.shoppers import ShoppersRecord
 
 LINE_EVERY_SECONDS = 5.0
+DRAW_EVERY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def line(status: Status) -> str:
 
 
 class View(Protocol):
-    """Where people look. `say` is for what happened once, `show` for how things are."""
+    """Where people look. `say` is for what happened once, `show` for how things are; after `close` only `say`."""
 
     def say(self, text: str) -> None: ...
 
@@ -84,8 +85,10 @@ class View(Protocol):
 class LiveView:
     """A panel that is drawn anew; what is said scrolls above it."""
 
-    def __init__(self, title: str, console: Console) -> None:
-        self._title = title
+    def __init__(self, title: str, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._clock = title, clock
+        self._status: Status | None = None
+        self._next_at = 0.0
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
@@ -93,14 +96,23 @@ class LiveView:
         self._live.console.print(Text(text))
 
     def show(self, status: Status) -> None:
+        self._status = status
+        if self._clock() >= self._next_at:
+            self._next_at = self._clock() + DRAW_EVERY_SECONDS
+            self._draw(status)
+
+    def close(self) -> None:
+        status, self._status = self._status, None
+        if status is not None:
+            self._draw(status)
+        self._live.stop()
+
+    def _draw(self, status: Status) -> None:
         table = Table.grid(padding=(0, 2))
         for label, value in rows(status):
             table.add_row(Text(label, style="dim"), Text(value))
         title = Text.assemble((self._title, "bold"), f"  {_clock(status)}")
         self._live.update(Panel(table, title=title, title_align="left", expand=False), refresh=True)
-
-    def close(self) -> None:
-        self._live.stop()
 
 
 class LineView:
@@ -149,7 +161,7 @@ def _reward(status: Status) -> str:
 def _policy(ranker: RankerRecord, data: ConsoleData) -> str:
     if data.policy is None:
         return "none yet, the fallback answers"
-    return f"{data.policy.version}, {seconds(data.policy.age_seconds)} old, {len(ranker.versions)} swaps"
+    return f"{data.policy.version}, {seconds(data.policy.age_seconds)} old, {len(ranker.versions)} swapped in"
 
 
 def _freshness(ranker: RankerRecord) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NUM_SHOPPERS = 100
 CHILDREN = ("serve", "ingest", "train", "shoppers")
 PROMISED_SECONDS = 5.0
 """In which all ends, when it is told to or `up` is killed."""
@@ -30,7 +31,8 @@ class Up:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.lines: list[str] = []
-        command = [sys.executable, str(ROOT / "steadyrank.py"), "up", "--world", "shop", "--port", "0", *options]
+        command = [sys.executable, str(ROOT / "steadyrank.py"), "up", "--world", "shop", "--port", "0"]
+        command += ["--shoppers", str(NUM_SHOPPERS), *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STEADYRANK_")}
         self.process = subprocess.Popen(
             command,
@@ -135,6 +137,7 @@ def test_whatever_is_killed_the_others_go_on_and_nothing_accepted_is_missing(sta
     assert up.end(120) == 0, up.said()
     report = up.report()
     assert report["feedback_stored"] >= report["feedback_accepted"] > 0
+    assert report["requests_failed"] <= NUM_SHOPPERS, "what was in flight when the ranker was killed, and no more"
     assert report["restarts"] == dict.fromkeys(CHILDREN, 1)
     assert report["decisions"] > 0
     assert report["policies_swapped"] >= 1

@@ -1,32 +1,42 @@
 """Stands in for `steadyrank` as the program whose commands `up` runs: small, quick, and as bad as a test wants it."""
 
 import argparse
+import json
 import signal
+import socket
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from service.up.lifeline import end_when_closed
-from tests.e2e.fake_ranker import FakeRanker, newborn
+from tests.e2e.fake_ranker import newborn
 from tests.unit.up.lines import start, tick
 
 NUM_ACCEPTED = 20
 
 
 def serve(options: argparse.Namespace, stop: Event) -> None:
-    fake, began = FakeRanker(), time.time()
-    fake.answer = lambda now: (
-        newborn(now)
-        | {
-            "totals": {"decisions": int(100 * (now - began)), "feedback_accepted": NUM_ACCEPTED},
-            "swaps": [{"at": began, "version": "000001"}],
-        }
-    )
-    with fake.serving(options.port):
+    began = time.time()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            now = time.time()
+            totals = {"decisions": int(100 * (now - began)), "feedback_accepted": NUM_ACCEPTED}
+            data = newborn(now) | {"totals": totals, "swaps": [{"at": began, "version": "000001"}]}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(data).encode())
+
+    with ThreadingHTTPServer(("", 0), Handler, bind_and_activate=False) as server:
+        server.socket.close()
+        server.socket = socket.socket(fileno=options.listener)
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         stop.wait()
+        server.shutdown()
 
 
 def ingest(options: argparse.Namespace, stop: Event) -> None:
@@ -66,9 +76,9 @@ def main() -> None:
     parser.add_argument("--lazy", help="the command that does nothing")
     parser.add_argument("--confused", help="the command that does not understand")
     parser.add_argument("command", choices=["serve", "ingest", "train", "shoppers"])
-    for option in ("--data", "--loop", "--host", "--world", "--url", "--shoppers", "--seed"):
+    for option in ("--data", "--loop", "--world", "--url", "--shoppers", "--seed"):
         parser.add_argument(option)
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--listener", type=int)
     parser.add_argument("--until-stdin-closes", action="store_true", required=True)
     options = parser.parse_args()
     if options.command == options.confused:

@@ -100,6 +100,7 @@ def write(
     folder: Path,
     loop: Loop,
     tensors: Tensors,
+    *,
     version: str,
     created_at: float = 1_000.0,
     final_at: list[float] | None = None,

@@ -2,13 +2,12 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from schemas.loop_file import Loop, read_loop
-from service.up.preflight import UpError, address, check_report_path, claim, locked, usable_port
+from service.up.preflight import UpError, address, check_report_path, claim, listen, locked
 
 LOOP = read_loop(Path(__file__).parents[3] / "loop.toml")
 
@@ -56,22 +55,17 @@ def test_a_broken_note_is_written_anew(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_refused_by_number() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        assert port > 0
         with pytest.raises(UpError, match=f"port {port} of 127.0.0.1 is in use.*--port"):
-            usable_port("127.0.0.1", port)
-    assert usable_port("127.0.0.1", port) == port
-
-
-def test_port_0_is_any_free_one() -> None:
-    assert usable_port("127.0.0.1", 0) > 0
+            listen("127.0.0.1", port)
+    listen("127.0.0.1", port).close()
 
 
 def test_an_address_that_is_not_ours_is_refused() -> None:
     with pytest.raises(UpError, match=r"nothing can listen on 192\.0\.2\.1, port 8080"):
-        usable_port("192.0.2.1", 8080)
+        listen("192.0.2.1", 8080)
 
 
 @pytest.mark.parametrize("place", ["nowhere/report.json", "."])

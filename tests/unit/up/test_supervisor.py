@@ -65,7 +65,7 @@ def supervisor(tmp_path: Path, said: list[str]) -> Iterator[Supervisor]:
 def start(supervisor: Supervisor, name: str, code: str) -> None:
     """Returns when the child has got so far as to say that it is ready."""
     lines: SimpleQueue[str] = SimpleQueue()
-    supervisor.start(name, [sys.executable, "-c", code], lines.put)
+    supervisor.start(name, [sys.executable, "-c", code], on_line=lines.put)
     assert lines.get(timeout=10) == "ready\n"
 
 
@@ -156,10 +156,21 @@ def test_all_lines_are_heard_when_a_child_has_finished(supervisor: Supervisor) -
         "time.sleep(60)"
     )
     lines: list[str] = []
-    supervisor.start("shoppers", [sys.executable, "-c", code], lines.append)
+    supervisor.start("shoppers", [sys.executable, "-c", code], on_line=lines.append)
     until(lambda: lines)
     supervisor.stop()
     assert lines == ["first\n", "last words\n"]
+
+
+def test_a_child_inherits_the_files_that_it_is_given_and_no_others(supervisor: Supervisor) -> None:
+    given, other = os.pipe(), os.pipe()
+    code = f"import os; os.write({given[1]}, b'here'); os.write({other[1]}, b'here')"
+    supervisor.start("serve", [sys.executable, "-c", code], files=[given[1]])
+    news = until(supervisor.children["serve"].step)
+    assert "Bad file descriptor" in news
+    assert os.read(given[0], 100) == b"here"
+    for end in (*given, *other):
+        os.close(end)
 
 
 def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
