@@ -2,14 +2,14 @@
 
 import argparse
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
+
+from service.up.lifeline import end_when_closed, stopped_by_signals
 
 if TYPE_CHECKING:
     from schemas.loop_file import Loop
@@ -36,8 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for what was asked wrongly, 1 for what another attempt may mend."""
     options = _parser().parse_args(arguments)
     if options.until_stdin_closes:
-        from service.up.lifeline import end_when_closed
-
         end_when_closed()
     try:
         return options.command(options) or 0
@@ -45,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error, 2)
     except _loaded(_TROUBLES) as error:
         return _complain(error, 1)
+    except KeyboardInterrupt:  # before the command listens for signals: nothing has begun
+        return 130
 
 
 def _loaded(errors: dict[str, str]) -> tuple[type[Exception], ...]:
@@ -70,7 +70,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _ingest(options: argparse.Namespace) -> None:
     from trainer.ingest.run import run_ingest
 
-    run_ingest(*_process(options), _stopped_by_signals())
+    run_ingest(*_process(options), stopped_by_signals())
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -78,13 +78,14 @@ def _train(options: argparse.Namespace) -> None:
     settings, loop = _process(options)
     from trainer.run import run_train
 
-    run_train(settings, loop, _stopped_by_signals())
+    run_train(settings, loop, stopped_by_signals())
 
 
 def _shoppers(options: argparse.Namespace) -> None:
-    world, stop = _world(options.world), _stopped_by_signals()
+    world = _world(options.world)
     from simulators.shoppers import run_shoppers
 
+    stop = stopped_by_signals()
     run_shoppers(world, options.url, options.shoppers, options.seed, options.think, stop=stop)
 
 
@@ -103,7 +104,7 @@ def _up(options: argparse.Namespace) -> int:
         run_seconds=options.run_seconds,
         report=options.report,
     )
-    return run_up(settings, _loop(settings), plan, _stopped_by_signals(), sys.stdout)
+    return run_up(settings, _loop(settings), plan, stopped_by_signals(), sys.stdout)
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -176,13 +177,6 @@ def _world(text: str | None) -> "WorldSpec":
 def _need(module: str, what: str, extra: str) -> None:
     if find_spec(module) is None:
         raise CommandError(f"{what} needs {module}, which is not installed: pip install 'steadyrank[{extra}]'")
-
-
-def _stopped_by_signals() -> Event:
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 # ------------------------------------------------------------------ the grammar

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 
 from schemas.settings import Settings
 from service.metrics import ServiceMetrics
@@ -10,6 +11,7 @@ from storage.event_log import EventLogWriter, LogUnavailableError
 
 _MAX_RECORD_BYTES = 1 << 20  # a record holds more only where one decision alone does
 _RETRY_SECONDS = 0.5
+FINISH_SECONDS = 2.5
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,14 @@ class DecisionLog:
             await asyncio.sleep(self._every_seconds)
             if not await self.flush():
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def finish(self) -> None:
+        """The last chance of what waits, as the process ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                await self.flush()
+        if self._waiting:
+            _log.error("the event log is away: the last %d decisions are lost", len(self._waiting))
 
     async def flush(self) -> bool:
         """Log all that waits; False when the log is away."""

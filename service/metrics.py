@@ -53,6 +53,9 @@ class ServiceMetrics:
             buckets=(0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 60, 600),
             registry=registry,
         )
+        # Mean reward of a learned decision less that of a control one, over the last hour: what the product is worth.
+        # `bound` is mean, low or high (95 %). Read from the store at each scrape, where the loop has control users.
+        self.lift = Gauge("steadyrank_lift", "Learned minus control, last hour", ["bound"], registry=registry)
         # Items that can be recommended.
         self.items = Gauge("steadyrank_items", "Items in the catalogue", registry=registry)
         # Reads of the store that failed: it is locked or away, and the ranker goes on with what it has.

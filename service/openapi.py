@@ -75,10 +75,13 @@ def json_body(name: str, example: object, *, is_list: bool = False, or_list: boo
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` with the hot routes, the messages and the problem document."""
+def complete(document: dict[str, Any], *, has_keys: bool) -> dict[str, Any]:
+    """`document` with the hot routes, the messages, the problem document and the key, where one is asked for."""
     _, components = msgspec.json.schema_components(_MESSAGES, ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components | {"Problem": _PROBLEM_SCHEMA})
+    if has_keys:
+        document["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+        document["security"] = [{"key": []}]
     document["paths"] = {"/recommend": {"post": _recommend()}, "/feedback": {"post": _feedback()}, **document["paths"]}
     return document
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -18,9 +18,6 @@ from service.metrics import ServiceMetrics
 from service.recommend import Recommender
 from service.store import Store
 from storage.event_log import EventLogWriter
-
-FLUSH_SECONDS = 2.5
-"""How long the last decisions may take to be logged when the process ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,6 @@ class Parts:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_SECONDS):
-                    await self.decision_log.flush()
+            await self.decision_log.finish()
             await asyncio.to_thread(self.writer.close)
             self.store.close()

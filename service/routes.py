@@ -15,7 +15,7 @@ from policies.features import FeatureError, ItemEncoder
 from schemas.messages import MAX_ITEMS_PER_PUT, Candidate, Features
 from service import answers
 from service.asgi import read_json_body
-from service.console_data import console_data, policies_answer, read_stored
+from service.console_data import console_data, lift, policies_answer, read_stored
 from service.openapi import PROBLEM_RESPONSE, complete, json_body
 from service.parts import Parts
 from service.problems import (
@@ -35,6 +35,7 @@ from storage.registry import NoPredecessorError, NotPromotableError, UnknownPoli
 API_VERSION = "1"
 MAX_ITEMS_BYTES = 16 << 20
 MAX_WINDOW_SECONDS = 86_400
+LIFT_SECONDS = 3_600
 
 _CONSOLE = Path(__file__).parent / "console"
 _MEDIA_TYPES = {
@@ -48,9 +49,11 @@ _MEDIA_TYPES = {
 class Routes(FastAPI):
     """FastAPI with the hot routes in its OpenAPI document."""
 
+    has_keys = False
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = complete(super().openapi())
+            self.openapi_schema = complete(super().openapi(), has_keys=self.has_keys)
         return self.openapi_schema
 
 
@@ -63,6 +66,7 @@ def make_routes(parts: Parts) -> Routes:
         swagger_ui_oauth2_redirect_url=None,
         responses={"4XX": PROBLEM_RESPONSE},
     )
+    routes.has_keys = bool(parts.settings.api_keys)
     for router in (_items(parts), _policies(parts), _decisions(parts), _probes(parts), _console(parts)):
         routes.include_router(router)
     _refuse_with_problems(routes, parts)
@@ -197,6 +201,10 @@ def _probes(parts: Parts) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
+        if parts.loop.exploration.control:
+            stored = await run_in_threadpool(read_stored, parts, parts.clock() - LIFT_SECONDS)
+            for bound, value in (lift(stored.totals) or {}).items():
+                parts.metrics.lift.labels(bound).set(value)
         return Response(generate_latest(parts.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -26,13 +26,9 @@ class Store:
         self.registry = PolicyRegistry(self._engine, clock)
 
     def call(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`what(…)`, after the schema was brought up to date where it was not seen to be."""
-        try:
-            self._make_schema()
-            return what(*args, **kwargs)
-        except StoreUnavailableError:
-            self._has_schema = False  # another file may come in its place
-            raise
+        """`what(…)`, after the schema was brought up to date once."""
+        self._make_schema()
+        return what(*args, **kwargs)
 
     def story(self, decision_id: str) -> DecisionStory | None:
         return self.call(decision_story, self._engine, decision_id)
@@ -47,7 +43,7 @@ class Store:
         if self._has_schema:
             return
         try:
-            migrate(self._url)
+            migrate(self._url, BUSY_SECONDS)
         except SchemaTooNewError as error:
             raise StoreUnavailableError(str(error)) from error
         self._has_schema = True

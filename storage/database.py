@@ -99,14 +99,14 @@ def application_lock(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_APPLICATION_LOCK)))
 
 
-def migrate(url: str) -> None:
+def migrate(url: str, busy_seconds: float = BUSY_SECONDS) -> None:
     """Bring the store's schema up to this release; harmless to repeat, and safe from several processes at once.
 
     Raises:
         StoreUnavailableError: the database is locked or away.
         SchemaTooNewError: a newer release has migrated it.
     """
-    engine = open_store(url)
+    engine = open_store(url, busy_seconds)
     try:
         with reading(engine) as connection:
             if schema_revision(connection) == HEAD:

@@ -1,12 +1,27 @@
-"""A child's tie to `steadyrank up`: when its parent is gone, however it went, the child ends too."""
+"""How a process learns that it is to end: by a signal, or because the `steadyrank up` that started it is gone."""
 
 import os
 import signal
 import time
-from threading import Thread, main_thread
+from threading import Event, Thread, main_thread
 
 GRACE_SECONDS = 3.0
 """From SIGTERM to SIGKILL; with both, a child of an `up` that was killed is gone within 5 s."""
+
+
+def stopped_by_signals() -> Event:
+    """An event that SIGINT and SIGTERM set from now on; for the main thread."""
+    stop, (reader, writer) = Event(), os.pipe()
+
+    def relay() -> None:
+        os.read(reader, 1)
+        stop.set()
+
+    # A thread sets it: the main one, which runs the handlers, may hold the event's lock as it begins to wait.
+    Thread(target=relay, name="signals", daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os.write(writer, b"."))
+    return stop
 
 
 def end_when_closed(lifeline: int = 0, grace_seconds: float = GRACE_SECONDS) -> None:

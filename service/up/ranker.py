@@ -101,8 +101,8 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
+        """Does not wait for an answer that is on its way."""
         self._stop.set()
-        self._thread.join(_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         while not self._stop.is_set():

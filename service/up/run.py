@@ -15,7 +15,7 @@ from service.up.preflight import UpError, address, check_report_path, claim, lis
 from service.up.ranker import MINUTE_SECONDS, ConsoleData, RankerRecord, Watch, fetch
 from service.up.report import Evidence, Report, make_report, problems, summary, write_report
 from service.up.shoppers import ShoppersRecord
-from service.up.supervisor import USAGE_ERROR, ChildFailedError, Supervisor
+from service.up.supervisor import KILL_AFTER_SECONDS, USAGE_ERROR, ChildFailedError, Supervisor
 from service.up.view import ChildState, Status, View, open_view
 from storage.database import StoreUnavailableError, migrate, open_store
 from storage.story import num_feedback, reward_totals
@@ -25,6 +25,8 @@ START_SECONDS = 60.0
 DRAIN_SECONDS = 20.0
 """How long ingest may take over what is accepted and not stored yet when the shoppers have left."""
 QUIET_SECONDS = 3.0
+HURRY_SECONDS = 1.0
+"""What shoppers have to leave when `up` is told to stop, before the others are: all is over within 5 s."""
 DRAIN_POLL_SECONDS = 0.2
 MISSING = 1
 INTERRUPTED = 130
@@ -84,9 +86,8 @@ class Run:
         listener: socket.socket,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings, self._loop, self._plan, self._stop, self._view, self._clock = (
-            settings, loop, plan, stop, view, clock,
-        )  # fmt: skip
+        self._settings, self._loop, self._plan = settings, loop, plan
+        self._stop, self._view, self._clock = stop, view, clock
         self._listener = listener  # held here too, so that nobody is refused while the ranker is restarted
         self._url = address(settings.host, listener.getsockname()[1])
         self._engine = open_store(settings.store_url)
@@ -101,22 +102,25 @@ class Run:
 
     def run(self) -> int:
         try:
+            self._supervise()
+            return self._conclude()
+        except ChildFailedError as error:
+            self._view.say(str(error))
+            return USAGE_ERROR
+        finally:
+            self._engine.dispose()
+
+    def _supervise(self) -> None:
+        try:
             self._start()
             while not self._stop.wait(_TICK_SECONDS) and not self._is_over():
                 self._step()
             self._ended_at = self._clock()
             self._wind_up()
-        except ChildFailedError as error:
-            self._view.say(str(error))
-            return USAGE_ERROR
         finally:
             self._watch.stop()
             self._supervisor.stop()
             self._listen()
-        try:
-            return self._conclude()
-        finally:
-            self._engine.dispose()
 
     def _start(self) -> None:
         listener = self._listener.fileno()
@@ -174,10 +178,11 @@ class Run:
         return run_seconds is not None and begin is not None and self._clock() >= begin + run_seconds
 
     def _wind_up(self) -> None:
-        """When the time is over: the shoppers leave, ingest catches up, and the ranker has the last word."""
+        """The shoppers leave first. Unless told to stop, ingest then catches up, and the ranker has the last word."""
+        leave_seconds = HURRY_SECONDS if self._stop.is_set() else KILL_AFTER_SECONDS
+        self._supervisor.stop([name for name in self._supervisor.children if name == "shoppers"], leave_seconds)
         if self._stop.is_set():
             return
-        self._supervisor.stop([name for name in self._supervisor.children if name == "shoppers"])
         self._listen()
         self._wait_for_ingest()
         if (data := self._ask()) is not None:

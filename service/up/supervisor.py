@@ -11,7 +11,7 @@ FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 STEADY_SECONDS = 10.0
 """A child that lived this long is restarted after the first back-off again."""
-KILL_AFTER_SECONDS = 4.0
+KILL_AFTER_SECONDS = 3.5
 """From SIGTERM to SIGKILL."""
 USAGE_ERROR = 2
 """The exit status of a child that was asked for something impossible: restarting it does not help."""

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from policies.policy import SlatePolicy
+from policies.networks import Floats, ItemVectors, SlateNetwork
 from schemas.loop_file import Loop
 from schemas.messages import Features
 from service.catalogue import ItemTable, ItemTables, Policy
@@ -55,11 +56,13 @@ def test_items_put_later_are_as_if_put_at_once() -> None:
 
 def test_only_what_was_put_goes_through_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     table, num_items = table_of(items(5)), []
-    assert isinstance(POLICY, SlatePolicy)
-    real = type(POLICY.network).item_vectors
-    monkeypatch.setattr(
-        type(POLICY.network), "item_vectors", lambda self, s, n: (num_items.append(len(s)), real(self, s, n))[1]
-    )
+    real = SlateNetwork.item_vectors
+
+    def counting(network: SlateNetwork, slots: NDArray[np.intp], numbers: Floats) -> ItemVectors:
+        num_items.append(len(slots))
+        return real(network, slots, numbers)
+
+    monkeypatch.setattr(SlateNetwork, "item_vectors", counting)
     ItemTables(LOOP).changed(table, [Item("i1"), Item("i9")], POLICY)
     assert num_items == [2]
 

@@ -73,5 +73,3 @@ def test_swaps_are_told_since_a_time() -> None:
     clock.now = 1_010.0
     live.swapped("000002")
     assert [swap.version for swap in live.swaps(1_005)] == ["000002"]
-
-

@@ -161,7 +161,7 @@ def test_a_policy_ranks_by_its_scores_best_first() -> None:
     ],
     ids=range(5),
 )
-def test_a_score_is_that_of_the_item_alone_however_it_comes(candidates: list[str | Candidate], interaction: str) -> None:
+def test_an_item_scores_as_it_does_alone(candidates: list[str | Candidate], interaction: str) -> None:
     """Known by the catalogue, unknown, with features of the request's own: each scores as the network says."""
     loop = made.slate_loop("kind = 'greedy'\nepsilon = 0.0", f"interaction = '{interaction}'")
     policy = made.policy(loop)
@@ -225,11 +225,13 @@ def test_control_goes_by_session_without_a_user_and_by_decision_without_either()
     loop = made.slate_loop("kind = 'greedy'\ncontrol = 0.5")
     one = ranker(loop, made.policy(loop))
 
-    def mode(**who: str) -> str:
-        return one.rank(RecommendRequest(**who)).answer.mode
+    def is_control(request: RecommendRequest) -> bool:
+        return one.rank(request).answer.mode == "control"
 
-    for i in range(50):
-        assert mode(user_id=f"x{i}") == mode(session_id=f"x{i}", decision_id="d") == mode(decision_id=f"x{i}")
+    for name in (f"x{i}" for i in range(50)):
+        by_user = is_control(RecommendRequest(user_id=name, session_id="s"))
+        assert by_user == is_control(RecommendRequest(session_id=name, decision_id="d"))
+        assert by_user == is_control(RecommendRequest(decision_id=name))
 
 
 def test_of_a_large_catalogue_a_policy_for_sets_scores_a_uniform_sample() -> None:

@@ -1,31 +1,40 @@
-"""A child of an `up` that is gone ends: by SIGTERM where it listens, by SIGKILL where it does not."""
+"""A process ends when a signal says so, and a child when its `up` is gone: by SIGKILL where it does not listen."""
 
 import signal
 import subprocess
 import sys
 
+import pytest
+
 CHILD = """
-import signal, sys, time
-from service.up.lifeline import end_when_closed
+import signal, sys
+from service.up.lifeline import end_when_closed, stopped_by_signals
+stop = stopped_by_signals()
 if sys.argv[1] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-else:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 end_when_closed(grace_seconds=float(sys.argv[2]))
 print("ready", flush=True)
-time.sleep(60)
+sys.exit(7 if stop.wait(60) else 0)
 """
 
 
-def end_of(kind: str, grace_seconds: float) -> int:
+def end_of(kind: str, grace_seconds: float, number: signal.Signals | None = None) -> int:
+    """How a child ends by a signal, or else when its stdin closes."""
     command = [sys.executable, "-c", CHILD, kind, str(grace_seconds)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        assert child.poll() is None
-        child.stdin.close()
+        if number is None:
+            child.stdin.close()
+        else:
+            child.send_signal(number)
         return child.wait(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_in_its_own_way_when_a_signal_says_so(number: signal.Signals) -> None:
+    assert end_of("listening", 30, number) == 7
 
 
 def test_it_ends_in_its_own_way_when_its_stdin_closes() -> None:
