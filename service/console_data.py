@@ -13,6 +13,7 @@ from storage.registry import Champion, PolicyRow
 from storage.story import RewardTotal
 
 _95_PERCENT = 1.959964  # standard deviations to either side
+BASELINE_SECONDS = 60.0
 _GROUPS: dict[str, str] = {"learned": "learned", "explore": "learned", "fallback": "fallback", "control": "control"}
 """What a policy did is one group, whether it explored or not: that is the policy as it behaves."""
 
@@ -22,19 +23,26 @@ class Stored:
     """What the store knows."""
 
     totals: list[RewardTotal]
+    baseline: list[RewardTotal]
     champion: Champion | None
     policies: list[PolicyRow]
 
 
 def read_stored(parts: Parts, since: float) -> Stored:
-    """Blocks; empty while the store is away, for what this process knows is worth showing then too."""
-    registry = parts.store.registry
+    """Blocks; empty while the store is away, for what this process knows is worth showing then too.
+
+    Rewards lie back by the attribution window: of younger decisions only those that closed early are final, and they
+    are the good ones.
+    """
+    store, wait_seconds = parts.store, parts.loop.reward.wait_seconds
     try:
-        champion, policies = parts.store.call(lambda: (registry.champion(), registry.listing()))
-        return Stored(parts.store.reward_totals(since), champion, policies)
+        totals = store.reward_totals(since - wait_seconds, parts.clock() - wait_seconds)
+        baseline = store.first_of_fallback(BASELINE_SECONDS)
+        champion, policies = store.call(lambda: (store.registry.champion(), store.registry.listing()))
+        return Stored(totals, baseline, champion, policies)
     except StoreUnavailableError as error:
         parts.health.failed(error)
-        return Stored([], None, [])
+        return Stored([], [], None, [])
 
 
 def policies_answer(champion: Champion | None, policies: Sequence[PolicyRow]) -> dict[str, Any]:
@@ -63,6 +71,7 @@ def console_data(parts: Parts, stored: Stored, since: float) -> dict[str, Any]:
         "ready": parts.is_ready,
         "trouble": parts.health.trouble,
         "reward": _reward_rows(stored.totals),
+        "baseline": _baseline(stored.baseline),
         "lift": lift(stored.totals),
         **_live_rows(parts, since),
         "policy": _policy(parts),
@@ -87,6 +96,13 @@ def lift(totals: Iterable[RewardTotal]) -> dict[str, float] | None:
     mean = learned.mean - control.mean
     margin = _95_PERCENT * math.sqrt(learned.variance_of_mean + control.variance_of_mean)
     return {"mean": mean, "low": mean - margin, "high": mean + margin}
+
+
+def _baseline(totals: Iterable[RewardTotal]) -> dict[str, float] | None:
+    sums = _Sums()
+    for row in totals:
+        sums.add(row)
+    return {"mean": sums.mean, "decisions": sums.num} if sums.num else None
 
 
 class _Sums:

@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 from storage.catalogue import Catalogue
 from storage.database import SchemaTooNewError, StoreUnavailableError, migrate, open_store
 from storage.registry import PolicyRegistry
-from storage.story import DecisionStory, RewardTotal, decision_story, reward_totals
+from storage.story import DecisionStory, RewardTotal, decision_story, first_totals, reward_totals
 
 BUSY_SECONDS = 2.0
 """How long a call waits for a lock: as long as a person waits for an answer, and Ctrl-C for the last thread."""
@@ -33,8 +33,12 @@ class Store:
     def story(self, decision_id: str) -> DecisionStory | None:
         return self.call(decision_story, self._engine, decision_id)
 
-    def reward_totals(self, since: float) -> list[RewardTotal]:
-        return self.call(reward_totals, self._engine, since)
+    def reward_totals(self, since: float, until: float) -> list[RewardTotal]:
+        return self.call(reward_totals, self._engine, since, until)
+
+    def first_of_fallback(self, seconds: float) -> list[RewardTotal]:
+        """What the uniform fallback got at first: what there was before anything was learned."""
+        return self.call(first_totals, self._engine, "fallback", seconds)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -3,12 +3,13 @@
 Every function raises StoreUnavailableError when the database is locked or away.
 """
 
+import math
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 
-from schemas.messages import Decision
-from schemas.tables import decisions, feedback, rewards, trainings
+from schemas.messages import Decision, Mode
+from schemas.tables import REWARD_BUCKET_SECONDS, decisions, feedback, rewards, trainings
 from schemas.tables import reward_totals as totals
 from storage.database import reading
 from storage.decision_row import REWARDS, decision_of
@@ -80,11 +81,21 @@ def decision_story(engine: Engine, decision_id: str) -> DecisionStory | None:
     )
 
 
-def reward_totals(engine: Engine, since: float) -> list[RewardTotal]:
-    """Buckets that start at or after `since`, by (bucket_start, mode)."""
-    statement = select(totals).where(totals.c.bucket_start >= since).order_by(totals.c.bucket_start, totals.c.mode)
+def reward_totals(engine: Engine, since: float, until: float = math.inf) -> list[RewardTotal]:
+    """Buckets that start at or after `since` and end at or before `until`, by (bucket_start, mode)."""
+    start = totals.c.bucket_start
+    statement = select(totals).where(start >= since, start <= until - REWARD_BUCKET_SECONDS)
     with reading(engine) as connection:
-        return [RewardTotal(*row) for row in connection.execute(statement)]
+        return [RewardTotal(*row) for row in connection.execute(statement.order_by(start, totals.c.mode))]
+
+
+def first_totals(engine: Engine, mode: Mode, seconds: float) -> list[RewardTotal]:
+    """The buckets of `mode` that start within `seconds` of its first one."""
+    start, of_mode = totals.c.bucket_start, totals.c.mode == mode
+    first = select(func.min(start)).where(of_mode).scalar_subquery()
+    with reading(engine) as connection:
+        rows = connection.execute(select(totals).where(of_mode, start < first + seconds).order_by(start))
+        return [RewardTotal(*row) for row in rows]
 
 
 def num_feedback(engine: Engine, received_since: float = 0.0) -> int:

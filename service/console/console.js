@@ -7,7 +7,6 @@ import { Versions } from "/console/versions.js";
 
 const POLL_MS = 2000;
 const SHOWN_SECONDS = 600;
-const MAX_SECONDS = 3600;
 
 const byId = (id) => document.getElementById(id);
 const write = (id, text) => {
@@ -25,8 +24,7 @@ let timer = 0;
 async function poll() {
   const mine = ++turn;
   clearTimeout(timer);
-  const wait = Math.ceil(last?.loop.wait_seconds ?? 0);
-  const outcome = await request(`/console/data?seconds=${Math.min(MAX_SECONDS, SHOWN_SECONDS + wait)}`).catch((error) => error);
+  const outcome = await request(`/console/data?seconds=${SHOWN_SECONDS}`).catch((error) => error);
   if (mine !== turn) return;
   timer = setTimeout(poll, POLL_MS);
   if (outcome instanceof Error) {

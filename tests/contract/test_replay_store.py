@@ -23,7 +23,15 @@ from storage.replay_store import (
     UnknownDecisionError,
 )
 from storage.reward_tail import RewardTail, Tail
-from storage.story import RewardTotal, Training, decision_story, num_decisions, num_feedback, reward_totals
+from storage.story import (
+    RewardTotal,
+    Training,
+    decision_story,
+    first_totals,
+    num_decisions,
+    num_feedback,
+    reward_totals,
+)
 
 FEEDBACK = Partition("feedback", 0)
 FEEDBACK_1 = Partition("feedback", 1)
@@ -273,6 +281,17 @@ class ReplayStoreContract:
             RewardTotal(102, "learned", 1, 0.0, 0.0),
         ]
         assert reward_totals(engine, since=100.5) == [RewardTotal(102, "learned", 1, 0.0, 0.0)]
+        assert {total.bucket_start for total in reward_totals(engine, since=0, until=103.9)} == {100}  # 102 ends at 104
+
+    def test_the_first_totals_of_a_mode_are_what_it_got_at_first(self, store: ReplayStore, engine: Engine) -> None:
+        self.add(store, decision("early", at=50.0))
+        self.add(store, *(decision(f"f{at}", at=at, mode="fallback") for at in (100.0, 158.0, 160.0)))
+        self.finish(store, *(reward(f"f{at}", 1.0) for at in (100.0, 158.0, 160.0)), reward("early", 9.0))
+        assert first_totals(engine, "fallback", seconds=60.0) == [
+            RewardTotal(100, "fallback", 1, 1.0, 1.0),
+            RewardTotal(158, "fallback", 1, 1.0, 1.0),
+        ]
+        assert first_totals(engine, "control", seconds=60.0) == []
 
     def test_a_correction_changes_the_reward_and_the_sums_by_the_difference(
         self, store: ReplayStore, engine: Engine, tail: RewardTail

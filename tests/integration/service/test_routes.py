@@ -245,6 +245,7 @@ def test_console_data_tells_what_happened(ranker: LocalRanker) -> None:
     ranker.wait_for(lambda: ranker.recommend(candidates=["a"])["policy"])
     ranker.post("/feedback", {"decision_id": "d", "kind": "click"})
     store_rewards(ranker.settings, ranker.loop)
+    store_rewards(ranker.settings, ranker.loop, "young-", age_seconds=0)  # final early: of those only the good ones are
     data = ranker.ask("GET", "/console/data?seconds=60").json()
     assert data["loop"] == {
         "name": "store",
@@ -261,13 +262,13 @@ def test_console_data_tells_what_happened(ranker: LocalRanker) -> None:
     assert data["totals"]["decisions"] == sum(data["modes"].values()) > 0
     (row,) = data["reward"]
     assert (row["decisions"], row["learned"], row["fallback"], row["control"]) == (3, 0.5, None, 2.0)
-    assert data["lift"] is None
+    assert (data["lift"], data["baseline"]) == (None, None)
     ranker.wait_for(lambda: ranker.ask("GET", "/console/data?seconds=60").json()["latency"])
 
 
-def store_rewards(settings: Settings, loop: Loop, prefix: str = "") -> None:
+def store_rewards(settings: Settings, loop: Loop, prefix: str = "", *, age_seconds: float = 20.0) -> None:
     """Two decisions of a policy with rewards 1 and 0, and one of control with 2."""
-    at = float(int(time.time()) // 2 * 2)
+    at = float(int(time.time() - age_seconds) // 2 * 2)
     modes = {"x": ("learned", 1.0), "y": ("explore", 0.0), "z": ("control", 2.0)}
     rewards = {prefix + name: what for name, what in modes.items()}
     engine = open_store(settings.store_url)
