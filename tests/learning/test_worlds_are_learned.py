@@ -21,9 +21,9 @@ def one_thread() -> None:
 @pytest.mark.parametrize("stabilizer", ["raw", "srs", "srs2"])
 def test_the_shop_is_learned_with_every_stabilizer(stabilizer: str) -> None:
     shop = Shop(3)
-    curve = OnlineRun(shop, changed(shop.loop, learner={"stabilizer": stabilizer}), 3).run(16_000, num_points=8)
+    curve = OnlineRun(shop, changed(shop.loop, learner={"stabilizer": stabilizer}), 3).run(16_000, num_points=32)
     random = random_reward(shop, 2_000, np.random.default_rng(0))
-    assert curve[0] < 1.15 * random
+    assert curve[0] == pytest.approx(random, rel=0.15)  # 500 decisions, before the first policy
     assert curve[-1] > 1.25 * random
 
 
