@@ -28,6 +28,7 @@ _MISTAKES = {
     "service.up.preflight": "UpError",
     "simulators.world": "WorldError",
     "storage.database": "SchemaTooNewError",
+    "trainer.run": "LearnerIsRunningError",
 }
 _TROUBLES = {"storage.database": "StoreUnavailableError", "simulators.product_client": "ServerError"}
 
@@ -94,8 +95,14 @@ def _up(options: argparse.Namespace) -> int:
     from service.up.run import Plan, run_up
 
     settings = _settings(options)
-    if options.world and options.loop is None:
-        settings = settings.model_copy(update={"loop": _world(options.world).loop_path})
+    if options.world:
+        world = _world(options.world)
+        if options.loop is None:
+            settings = settings.model_copy(update={"loop": world.loop_path})
+        elif not _loop(settings).describes_same(world.loop):
+            raise CommandError(
+                f"{settings.loop} has other features or actions than the world {options.world}: leave it out"
+            )
     plan = Plan(
         program=(sys.executable, str(Path(__file__).absolute())),
         world=options.world,

@@ -177,14 +177,16 @@ EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "wei
 
 
 class Learner(_Section):
-    """What learns, and its settings. The defaults are the recipe of the world `shop`; studies/RESULTS.md says why."""
+    """What learns, and its settings. The defaults suit a product with little traffic, where every decision counts; with
+    much of it the learner does what its time allows, and leaves the rest of the updates that it owes.
+    """
 
     agent: str
     estimator: str = "mlp"
     stabilizer: str = "srs"
     discount: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=1, le=65_536)
-    decisions_per_update: float = Field(default=32.0, gt=0)
+    decisions_per_update: float = Field(default=4.0, gt=0)
     learning_rate: float = Field(default=3e-3, gt=0)
     critic_learning_rate: float | None = Field(default=None, gt=0)
     estimator_learning_rate: float = Field(default=3e-3, gt=0)
@@ -192,7 +194,7 @@ class Learner(_Section):
     id_penalty: float = Field(default=10.0, ge=0)
     action_penalty: float = Field(default=0.3, ge=0)
     buffer_size: int = Field(default=1_000_000, ge=1_000)
-    min_decisions: int = Field(default=500, ge=1)
+    min_decisions: int = Field(default=100, ge=1)
     max_candidates: int = Field(default=64, ge=1, le=1_024)
     publish_every_seconds: Seconds = Field(alias="publish_every", default=2.0)
     seed: int = Field(default=0, ge=0)
@@ -268,6 +270,10 @@ class Loop(_Section):
         """The kinds that `/feedback` takes: those with a reward, `seen` and `ends`."""
         seen = () if self.reward.seen is None else (self.reward.seen,)
         return frozenset((*self.reward.of_kind, *seen, *self.session.ends))
+
+    def describes_same(self, other: "Loop") -> bool:
+        """Whether both speak of the same states, items and actions, so that one product can talk to either."""
+        return (self.state, self.item, self.action) == (other.state, other.item, other.action)
 
     @property
     def hash(self) -> str:

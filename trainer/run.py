@@ -1,6 +1,10 @@
 """Wires the learner to its parts: the process behind `steadyrank train`."""
 
+import fcntl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -21,11 +25,38 @@ from trainer.replay.replay import Replay
 from trainer.rewards.stabilizers import stabilized_agent
 
 
+class LearnerIsRunningError(Exception):
+    """Another learner works on this data folder; two would publish beside each other."""
+
+
+@contextmanager
+def only_learner(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process, as long as it lives; raises `LearnerIsRunningError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LearnerIsRunningError(
+                f"another learner works in {folder.absolute()}: stop it first, or take another data folder"
+            ) from None
+        yield
+
+
 def run_train(settings: Settings, loop: Loop, stop: Event, registry: CollectorRegistry | None = None) -> None:
-    """Learns and publishes until `stop` is set; blocks. While the store is away it waits."""
+    """Learns and publishes until `stop` is set; blocks. While the store is away it waits.
+
+    Raises:
+        LearnerIsRunningError: another process does so already.
+    """
+    with only_learner(settings.training_folder):
+        _run(settings, loop, stop, registry or CollectorRegistry())
+
+
+def _run(settings: Settings, loop: Loop, stop: Event, registry: CollectorRegistry) -> None:
     torch.set_num_threads(1)  # the networks are small: threads cost more than they bring
     torch.manual_seed(loop.learner.seed)
-    metrics = LearnerMetrics(registry or CollectorRegistry())
+    metrics = LearnerMetrics(registry)
     settings.data.mkdir(parents=True, exist_ok=True)
     patiently(lambda: migrate(settings.store_url), stop, metrics)
     engine = open_store(settings.store_url)

@@ -170,7 +170,7 @@ def _freshness(ranker: RankerRecord) -> str:
 
 def _learning(data: ConsoleData, learner: Mapping[str, float | None]) -> str:
     share = learner.get("noise_share")
-    noise = "" if share is None else f", {share:.0%} of the reward's variance is noise"
+    noise = "" if share is None else f", {share:.0%} of the reward's variance is noise, as far as it knows"
     return f"{data.loop.agent} on {data.loop.stabilizer} rewards{noise}"
 
 

@@ -165,5 +165,14 @@ def test_a_world_brings_its_own_loop_and_a_loop_of_one_s_own_goes_first(
     (tmp_path / "loop.json").write_text(json.dumps({"name": "another", "hash": "0"}))
     said = refused("up", "--world", "shop", "--data", ".", folder=tmp_path)
     assert "this one is 'shop'" in said
-    said = refused("up", "--world", "shop", "--data", ".", "--loop", str(ROOT / "loop.toml"), folder=tmp_path)
-    assert "this one is 'storefront'" in said
+    mine = (ROOT / "simulators" / "shop.toml").read_text().replace('name = "shop"', 'name = "mine"')
+    (tmp_path / "mine.toml").write_text(mine)
+    said = refused("up", "--world", "shop", "--data", ".", "--loop", "mine.toml", folder=tmp_path)
+    assert "this one is 'mine'" in said
+
+
+def test_a_loop_that_does_not_describe_the_world_is_refused(tmp_path: Path) -> None:
+    assert run("init", "mine.toml", folder=tmp_path).returncode == 0
+    said = refused("up", "--world", "shop", "--loop", "mine.toml", folder=tmp_path)
+    assert "mine.toml has other features or actions than the world shop" in said
+    assert not (tmp_path / "data").exists()

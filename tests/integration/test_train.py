@@ -29,7 +29,7 @@ from storage.story import decision_story
 from trainer import run as run_module
 from trainer.checkpoint import FILE, Checkpoint, usable_checkpoint
 from trainer.loop import LearnerLoop
-from trainer.run import run_train
+from trainer.run import LearnerIsRunningError, only_learner, run_train
 
 START = 1_800_000_000.0
 LOOP_TEXT = """
@@ -64,7 +64,7 @@ from threading import Event
 from schemas.loop_file import parse_loop
 from schemas.settings import Settings
 from trainer import loop
-from trainer.run import run_train
+from trainer.run import LearnerIsRunningError, only_learner, run_train
 loop.CHECKPOINT_EVERY_SECONDS = 0.2
 run_train(Settings(data=Path(sys.argv[1])), parse_loop(sys.argv[2]), Event())
 """
@@ -211,6 +211,14 @@ def test_after_kill_9_it_goes_on_from_the_state_that_was_kept(store: Store) -> N
     with training(store):
         wait_until(lambda: store.champion() > killed_at)
     assert store.checkpoint().facts["progress"]["num_admitted"] == store.num_decisions
+
+
+def test_a_second_learner_on_the_same_folder_is_refused(store: Store) -> None:
+    folder = store.settings.training_folder
+    with only_learner(folder), pytest.raises(LearnerIsRunningError, match=str(folder)):
+        run_train(store.settings, LOOP, Event())
+    with only_learner(folder):  # free again
+        pass
 
 
 def test_a_damaged_state_is_said_so_and_it_starts_afresh(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,12 +12,13 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, event
 
 from policies.files import read_manifest, read_policy
+from policies.policy import WeightsPolicy
 from schemas.loop_file import Loop
 from storage.database import StoreUnavailableError, migrate, open_store
 from storage.registry import PolicyRegistry
 from storage.reward_tail import RewardedDecision, RewardTail
 from storage.story import decision_story
-from tests.unit.replay.worlds import ReplayWorld, decided, slate_loop
+from tests.unit.replay.worlds import ReplayWorld, decided, slate_loop, weights_loop
 from trainer.checkpoint import FILE
 from trainer.evaluation.gate import Verdict
 from trainer.loop import CHECKPOINT_EVERY_SECONDS, LearnerLoop
@@ -266,11 +267,11 @@ def test_the_next_manifest_names_its_parent_and_only_what_is_new(world: World) -
 
 
 def test_many_final_times_become_evenly_spaced_quantiles(world: World) -> None:
-    world.decide(2_000)
+    world.decide(300)
     world.learner.step()
     final_at = read_manifest(world.folder / "policies" / "000001").final_at
     assert len(final_at) == 256
-    assert (final_at[0], final_at[-1]) == (15.0, 5.0 * 1_999 + 10.0)
+    assert (final_at[0], final_at[-1]) == (15.0, 5.0 * 299 + 10.0)
 
 
 def test_the_story_of_a_decision_tells_what_trained_the_agent(world: World) -> None:
@@ -298,6 +299,21 @@ def test_old_policies_lose_their_files_but_never_the_champion(tmp_path: Path) ->
         world.decide(5)
         world.learner.step()
     assert sorted(path.name for path in (tmp_path / "policies").iterdir()) == ["000001", "000005", "000006"]
+    assert world.champion() == "000001"
+    world.engine.dispose()
+
+
+def test_policies_that_emit_weights_are_published_too(tmp_path: Path) -> None:
+    loop = weights_loop()
+    loop = loop.model_copy(update={"learner": LOOP.learner.model_copy(update={"agent": "ddpg", "stabilizer": "srs2"})})
+    world = World(tmp_path, loop)
+    for n in range(30):
+        played = {"action": [0.1 * (n % 10), 0.0, -0.5], "log_density": 1.0, "candidates": None, "items": []}
+        world.decide(1, rewards=(float(n % 2),), **played)
+    world.learner.step()
+    policy = read_policy(tmp_path / "policies" / "000001", loop)
+    assert isinstance(policy, WeightsPolicy)
+    assert {"action_saturation", "noise_share"} <= policy.manifest.metrics.keys()
     assert world.champion() == "000001"
     world.engine.dispose()
 
@@ -337,6 +353,15 @@ def test_a_diverged_learner_never_serves_and_goes_on_from_its_checkpoint(world: 
     world.decide(5)
     world.learner.step()
     assert world.champion() == "000003"
+
+
+def test_a_learner_that_overflows_is_rejected_without_a_warning(world: World) -> None:
+    world.decide(30)
+    with torch.no_grad():
+        for parameter in stabilized_of(world.learner).agent._online.head.parameters():  # type: ignore[attr-defined]
+            parameter.fill_(1e30)
+    world.learner.step()
+    assert [row.state for row in world.registry.listing()] == ["rejected"]
 
 
 def test_without_a_checkpoint_a_diverged_learner_starts_anew(world: World) -> None:
