@@ -89,8 +89,9 @@ def main() -> None:
     if options.quick:
         print(table(measure(1, 2_000)))
         return
-    rows = table(measure(options.seeds, options.decisions))
+    # Before it starts: that is the code that runs, whatever is committed meanwhile.
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    rows = table(measure(options.seeds, options.decisions))
     words = (
         f"`python -m studies.shop_recipe --seeds {options.seeds} --decisions {options.decisions}` at "
         f"{commit.stdout.strip()}: seeds from {FIRST_SEED}, exploration included, no HTTP. Fewer than 20 seeds show no "

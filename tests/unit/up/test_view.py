@@ -43,7 +43,7 @@ def test_the_rows() -> None:
         "reward": "0.45, 2.50 × random (0.18)",
         "policy": "000042, 3.1 s old, 2 swapped in",
         "freshness": "p50 1.6 s, p95 3.4 s from feedback to served",
-        "learning": "dqn on srs2 rewards, 93% of the reward's variance is noise",
+        "learning": "dqn on srs2 rewards, 93% of the reward's variance is noise, as far as it knows",
         "requests": "3 failed, 1,234 feedback events accepted",
         "children": "serve running   ingest waiting, 2 restarts",
         "console": "http://127.0.0.1:8080/console   docs http://127.0.0.1:8080/docs",
