@@ -357,11 +357,12 @@ def test_a_diverged_learner_never_serves_and_goes_on_from_its_checkpoint(world: 
 
 def test_a_learner_that_overflows_is_rejected_without_a_warning(world: World) -> None:
     world.decide(30)
+    world.learner.step()
     with torch.no_grad():
         for parameter in stabilized_of(world.learner).agent._online.head.parameters():  # type: ignore[attr-defined]
             parameter.fill_(1e30)
-    world.learner.step()
-    assert [row.state for row in world.registry.listing()] == ["rejected"]
+    world.learner._publish()
+    assert [row.state for row in world.registry.listing()] == ["rejected", "champion"]
 
 
 def test_without_a_checkpoint_a_diverged_learner_starts_anew(world: World) -> None:
