@@ -168,6 +168,7 @@ def _loop(settings: "Settings") -> "Loop":
 def _process(options: argparse.Namespace) -> "tuple[Settings, Loop]":
     """What a long-running process starts from; it logs to stderr."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plugins at every start
     settings = _settings(options)
     return settings, _loop(settings)
 

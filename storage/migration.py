@@ -1,6 +1,5 @@
 """Running the migrations: the one place that knows alembic. Use `storage.database.migrate`."""
 
-import logging
 from pathlib import Path
 
 from alembic import command
@@ -31,5 +30,4 @@ def _config(connection: Connection | None = None) -> Config:
     folder = Path(migrations.__path__[0])
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells every start at INFO
     return config

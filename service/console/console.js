@@ -103,7 +103,7 @@ function liftNote({ lift, modes }) {
 function showLearner({ learner, freshness_total: total }) {
   const share = figures.noiseShare(learner);
   write("noise", figures.percent(share));
-  write("noise-note", share === null ? "known with the first policy" : "of the reward's variance is noise");
+  write("noise-note", share === null ? "known with the first policy" : "of the reward's variance, as far as it knows");
   write("freshness", figures.seconds(total?.p95));
   write("freshness-note", total?.count > 0 ? `p95; half within ${figures.seconds(total.p50)}` : "known with the second policy");
 }
