@@ -2,7 +2,9 @@
 #   docker build --target serve -t steadyrank:serve .
 #   docker build --target train -t steadyrank:train .
 FROM python:3.12-slim AS base
-RUN useradd --create-home --uid 1000 steadyrank && install -d -o steadyrank /data
+# The folders below /data too: a volume takes its owner from the folder that it is first mounted on.
+RUN useradd --create-home --uid 1000 steadyrank && \
+    install -d -o steadyrank /data /data/policies /data/spool /data/training
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE steadyrank.py loop.toml ./
 COPY schemas schemas

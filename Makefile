@@ -9,10 +9,10 @@ DEMO_SECONDS ?= 120
 WORLD ?= shop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types format serve clean
+.PHONY: help setup demo demo-kafka test check lint types format serve chaos outages garbage bench-ingest clean
 
 help: ## List what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,24 @@ demo: setup ## Shoppers teach the recommender for two minutes (WORLD=shop DEMO_S
 	@rm -rf data/demo
 	$(BIN)/steadyrank up --world $(WORLD) --data data/demo --for $(DEMO_SECONDS)s --report report.json
 
+demo-kafka: setup ## The same on Apache Kafka and PostgreSQL, fetched and started for it
+	@rm -rf data/demo-kafka
+	$(BIN)/python -m loadtest.demo_kafka --world $(WORLD) --data data/demo-kafka --for $(DEMO_SECONDS)s --report report.json
+
 serve: setup ## The ranker alone, for ./loop.toml
 	$(BIN)/steadyrank serve
+
+chaos: setup ## Kill everything at random under load, then compare what was acknowledged with the store (25 minutes)
+	$(BIN)/python -m loadtest.chaos --kills 200 --events 500000 --json chaos.json
+
+outages: setup ## /recommend while Kafka, PostgreSQL, the learner, and all at once are away for a minute each
+	$(BIN)/python -m loadtest.outages
+
+garbage: setup ## A million bad records among a hundred thousand good ones, to Kafka, and then an audit (5 minutes)
+	$(BIN)/python -m loadtest.garbage
+
+bench-ingest: setup ## Kafka to committed rows, beside the raw consumer and the raw upsert
+	$(BIN)/python -m bench.ingest
 
 check: lint types ## Lint, types, and the fast tests
 	$(BIN)/python -m pytest -m 'not slow'
@@ -48,4 +64,4 @@ format: setup ## Let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment and the demo's data
-	rm -rf $(VENV) data/demo report.json
+	rm -rf $(VENV) data/demo data/demo-kafka report.json chaos.json

@@ -30,7 +30,11 @@ _MISTAKES = {
     "storage.database": "SchemaTooNewError",
     "trainer.run": "LearnerIsRunningError",
 }
-_TROUBLES = {"storage.database": "StoreUnavailableError", "simulators.product_client": "ServerError"}
+_TROUBLES = {
+    "storage.database": "StoreUnavailableError",
+    "storage.event_log": "LogUnavailableError",
+    "simulators.product_client": "ServerError",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -146,13 +150,42 @@ def _migrate(options: argparse.Namespace) -> None:
     print("the store is at the schema of this release")
 
 
+def _prune(options: argparse.Namespace) -> None:
+    import time
+
+    from storage.database import migrate, open_store
+    from storage.prune import prune
+
+    url = _settings(options).store_url
+    migrate(url)
+    engine = open_store(url)
+    try:
+        pruned = prune(engine, time.time() - options.keep_seconds)
+    finally:
+        engine.dispose()
+    day = time.strftime("%Y-%m-%d", time.gmtime(pruned.before))
+    print(f"{pruned.num_decisions:,} decisions and {pruned.num_feedback:,} feedback events from before {day} are gone")
+
+
+def _dead_letters(options: argparse.Namespace) -> None:
+    from trainer.ingest.dead_letters import run_list, run_replay, run_resume
+
+    settings = _settings(options)
+    if options.action == "list":
+        run_list(settings, sys.stdout)
+    elif options.action == "resume":
+        run_resume(settings, sys.stdout)
+    else:
+        run_replay(settings, _loop(settings), sys.stdout)
+
+
 # ------------------------------------------------------------------ what commands share
 
 
 def _settings(options: argparse.Namespace) -> "Settings":
     from schemas.settings import Settings
 
-    names = ("data", "loop", "host", "port")
+    names = ("data", "loop", "host", "port", "metrics_port")
     return Settings.from_environment(**{name: getattr(options, name, None) for name in names})
 
 
@@ -169,6 +202,7 @@ def _process(options: argparse.Namespace) -> "tuple[Settings, Loop]":
     """What a long-running process starts from; it logs to stderr."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plugins at every start
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it tells of every attempt; we say what came of them
     settings = _settings(options)
     return settings, _loop(settings)
 
@@ -213,33 +247,39 @@ class _Version(argparse.Action):
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {
+    "action": {"choices": ("list", "replay", "resume"), "help": "show them, append them again, or let ingest go on"},
     "loop": {"metavar": "FILE", "type": Path, "nargs": "?", "help": "the loop file (default: ./loop.toml)"},
     "--data": {"type": Path, "metavar": "FOLDER", "help": "the data folder (default: ./data)"},
     "--loop": {"type": Path, "metavar": "FILE", "help": "the loop file (default: ./loop.toml)"},
     "--host": {"metavar": "ADDRESS", "help": "where the ranker listens (default: 127.0.0.1)"},
     "--port": {"type": int, "metavar": "PORT", "help": "its port (default: 8080)"},
+    "--metrics-port": {"type": int, "metavar": "PORT", "help": "where it answers /metrics (default: nowhere)"},
     "--world": {"metavar": "NAME[:FOLDER]", "help": "a simulated world, as shop or virtualtb:FOLDER"},
     "--url": {"default": "http://127.0.0.1:8080", "help": "of the ranker (default: %(default)s)"},
     "--shoppers": {"type": int, "default": 100, "metavar": "N", "help": "how many at once (default: %(default)s)"},
     "--seed": {"type": int, "default": 0, "metavar": "N", "help": "of the world and its shoppers"},
     "--think": {"type": _duration, "default": 0.0, "metavar": "TIME", "help": "mean pause between decisions, as 2s"},
     "--for": {"type": _duration, "dest": "run_seconds", "metavar": "TIME", "help": "end by itself, after 120s"},
+    "--keep": {"type": _duration, "dest": "keep_seconds", "metavar": "TIME", "required": True, "help": "as 90d"},
     "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
     # For the children of `up`:
     "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},
     "--listener": {"type": int, "metavar": "FD", "help": argparse.SUPPRESS},
 }
 _PARTS, _ADDRESS, _CHILD = ("--data", "--loop"), ("--host", "--port"), ("--until-stdin-closes",)
+_WORKER = (*_PARTS, "--metrics-port", *_CHILD)
 _CROWD = ("--world", "--shoppers", "--seed")
 _UP = "all of it, supervised: serve, ingest, train, and the shoppers of a world"
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tuple[str, ...]], ...] = (
     ("up", _up, _UP, (*_PARTS, *_ADDRESS, *_CROWD, "--for", "--report")),
     ("serve", _serve, "the ranker: HTTP in, decisions out", (*_PARTS, *_ADDRESS, "--listener", *_CHILD)),
-    ("ingest", _ingest, "the consumer: event log to replay store", (*_PARTS, *_CHILD)),
-    ("train", _train, "the learner: replay store to policies", (*_PARTS, *_CHILD)),
+    ("ingest", _ingest, "the consumer: event log to replay store", _WORKER),
+    ("train", _train, "the learner: replay store to policies", _WORKER),
     ("shoppers", _shoppers, "simulated users of a world", (*_CROWD, "--url", "--think", *_CHILD)),
     ("init", _init, "write an example loop file to start from", ("loop",)),
     ("check", _check, "say whether a loop file is good, and if not, why", ("loop",)),
+    ("dead-letters", _dead_letters, "what ingest could not read", ("action", *_PARTS)),
+    ("prune", _prune, "forget decisions and feedback that are older, by whole days", ("--keep", "--data")),
     ("migrate", _migrate, "bring the store to the schema of this release", ("--data",)),
 )
 

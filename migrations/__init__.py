@@ -1,4 +1,4 @@
 """The store's schema, step by step (alembic)."""
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest step: what `storage.database.migrate` brings a store to."""

@@ -6,7 +6,7 @@ Every setting is an environment variable `STEADYRANK_NAME`; the command line ove
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,15 +28,50 @@ class Settings(BaseModel):
     database_url: str = ""
     """Empty: SQLite in the data folder."""
     kafka: str = ""
-    """Bootstrap servers; empty: the SQL event log."""
+    """Bootstrap servers, comma-separated; empty: the SQL event log."""
+    kafka_topic_prefix: str = ""
+    """Put before the names of the three topics, so that several loops share a broker."""
+    kafka_group: str = "steadyrank"
+    """The consumer group of ingest."""
+    kafka_partitions: int = Field(default=4, ge=1)
+    """Of the topics `decisions` and `feedback`, where they are made at the start."""
+    kafka_replication: int = Field(default=1, ge=1)
+    """Of all topics, where they are made at the start."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_ssl_cafile: Path | None = None
+    kafka_ssl_certfile: Path | None = None
+    kafka_ssl_keyfile: Path | None = None
+    kafka_ssl_password: str | None = None
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = None
+    spool: str = ""
+    """The folder where what is accepted waits while the event log is away. Empty: in the data folder; `off`: none, and
+    `/feedback` answers 503 then."""
+    spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Of each worker's spool; past it `/feedback` answers 503."""
+    log_patience_seconds: float = Field(default=1.0, gt=0, le=30)
+    """How long an answer waits for the event log before the spool takes over."""
+    durable_decisions: bool = False
+    """Whether `/recommend` answers only when the decision is in the event log, or in the spool."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where ingest and the learner answer `/metrics`; the ranker does so on its own port. Empty: nowhere.
+    Under `up` ingest has this port and the learner the next one."""
+    dead_letter_limit: bool = True
+    """Whether ingest pauses where most of what it reads is bad; `off`: it goes on, whatever comes."""
+    dead_letter_max_share: float = Field(default=0.5, ge=0, le=1)
+    dead_letter_window: int = Field(default=10_000, ge=1)
+    dead_letter_max_run: int = Field(default=1_000, ge=1)
+    """Ingest pauses past this share of the last `window` elements, with the last `run` all bad."""
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     api_keys: str = ""
     """Comma-separated; empty: no key is asked for."""
     decision_log_seconds: float = Field(default=0.02, gt=0, le=10)
-    """How long decisions are packed before they are appended: what a kill of the ranker may lose."""
+    """How long decisions are packed before they are appended. What a kill of the ranker may lose is this and the time
+    that the log takes to acknowledge, at most `log_patience_seconds`; nothing with `durable_decisions`."""
     decision_log_max: int = Field(default=100_000, ge=1)
-    """Decisions kept in memory while the log is away; the oldest go first, counted."""
+    """Decisions kept in memory while neither log nor spool takes them; the oldest go first, counted."""
     champion_poll_seconds: float = Field(default=0.5, gt=0)
     items_poll_seconds: float = Field(default=1.0, gt=0)
     keep_policies: int = Field(default=20, ge=1)
@@ -54,6 +89,13 @@ class Settings(BaseModel):
         if self.store_url.startswith("sqlite"):
             return f"sqlite:///{self.data.absolute() / 'events.db'}"
         return self.store_url
+
+    @property
+    def spool_folder(self) -> Path | None:
+        """None: there is no spool."""
+        if self.spool.lower() == "off":
+            return None
+        return Path(self.spool) if self.spool else self.data / "spool"
 
     @property
     def policies_folder(self) -> Path:

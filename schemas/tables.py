@@ -2,6 +2,9 @@
 
 Times are double precision seconds since the epoch, UTC, in every database. Columns named `*_json` hold JSON text.
 `STORE` is the store (SQLite's `steadyrank.db`, or PostgreSQL); `LOG` is the SQL event log, a file of its own on SQLite.
+
+On PostgreSQL `decisions` and `feedback` are partitioned by the UTC day of `received_at`, so that old days go at once. A
+partitioned table can enforce no key without that column: there `rewards` and `feedback_ids` keep the ids unique.
 """
 
 from sqlalchemy import (
@@ -19,6 +22,8 @@ from sqlalchemy import (
 )
 
 STORE = MetaData()
+POSTGRESQL = MetaData()
+"""What the store has on PostgreSQL only."""
 LOG = MetaData()
 
 # SQLite autoincrements only a column declared INTEGER.
@@ -44,7 +49,6 @@ decisions = Table(
     Column("action_json", Text),
     Column("log_density", Double),
     Column("exploration_json", Text, nullable=False),
-    Index("decisions_decided_at", "decided_at"),
 )
 
 feedback = Table(
@@ -60,18 +64,27 @@ feedback = Table(
     Index("feedback_decision_id", "decision_id"),
 )
 
+feedback_ids = Table(
+    "feedback_ids",
+    POSTGRESQL,
+    Column("event_id", String(256), primary_key=True),
+    Column("received_at", Double, nullable=False),
+)
+
 rewards = Table(
     # One row a decision, made with it. While `final_at` is null its window is open and `rewards_json` is null.
     "rewards",
     STORE,
     Column("decision_id", String(256), primary_key=True),
     Column("decided_at", Double, nullable=False),
+    Column("received_at", Double, nullable=False),  # the decision's, by which its row is found
     Column("rewards_json", Text),  # [K] by position; null at a position: no impression. weights: [1]
     Column("terminated", Boolean),
     Column("final_at", Double),
     Column("corrected_at", Double),
     Column("revision", BigInteger),  # of the transaction that last wrote it: what the learner tails
     Index("rewards_revision", "revision", "decided_at"),
+    Index("rewards_decided_at", "decided_at", "decision_id"),
 )
 Index(
     "rewards_open",
@@ -146,15 +159,28 @@ revisions = Table(
 )
 
 log_offsets = Table(
+    # A partition that a log has and nobody has read yet has a row too, with `read_up_to` -inf: rewards wait for it.
     "log_offsets",
     STORE,
+    Column("log", String(16), primary_key=True),  # sql, kafka: the offsets of one mean nothing to the other
     Column("topic", String(256), primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
     Column("read_up_to", Double, nullable=False),  # the watermark: all records before this time have been read
 )
 
+ingest_pauses = Table(
+    # Ingest paused by the dead-letter limit; it goes on when no row is without `resumed_at`.
+    "ingest_pauses",
+    STORE,
+    Column("pause_id", _Serial, primary_key=True, autoincrement=True),
+    Column("paused_at", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("resumed_at", Double),
+)
+
 dead_letters = Table(
+    # Of the SQL event log; Kafka has a topic for them.
     "dead_letters",
     STORE,
     Column("dead_letter_id", _Serial, primary_key=True, autoincrement=True),

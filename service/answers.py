@@ -42,7 +42,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """`fallback` says why the uniform policy answers, where it does; `trouble` what is wrong with the store."""
+    """`fallback` says why the uniform policy answers, where it does; `trouble` what ails store or event log."""
 
     status: Literal["ready"] = "ready"
     policy: str | None

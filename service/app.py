@@ -42,6 +42,7 @@ class App:
             "/recommend": self._recommend,
             "/feedback": self._feedback,
         }
+        self._is_durable = parts.settings.durable_decisions
         self._keys = [key.strip().encode() for key in parts.settings.api_keys.split(",") if key.strip()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +68,9 @@ class App:
     async def _recommend(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         body = await read_post(scope, receive, MAX_RECOMMEND_BYTES)
-        await send_json(send, 200, self._parts.recommender.answer(body))
+        recommender = self._parts.recommender
+        answer = await recommender.durable_answer(body) if self._is_durable else recommender.answer(body)
+        await send_json(send, 200, answer)
         seconds = time.perf_counter() - started
         self._parts.metrics.recommend_seconds.observe(seconds)
         self._parts.live.answered(self._parts.clock(), seconds)

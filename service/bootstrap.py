@@ -13,16 +13,19 @@ from schemas.settings import Settings
 from service.background import Poller
 from service.catalogue import ItemTables
 from service.decision_log import DecisionLog
+from service.durable_log import DurableLog
 from service.feedback import FeedbackIntake, FeedbackRules
 from service.hot_swap import CatalogueWatcher, PolicyHandle, PolicyWatcher, StoreHealth
 from service.ids import IdSource
 from service.live import Live
 from service.metrics import ServiceMetrics
+from service.packing import Packer
 from service.parts import Parts
 from service.ranking import Ranker, Serving
 from service.recommend import Recommender
 from service.store import Store
-from storage.sql_log import SqlEventLogWriter
+from storage.event_logs import open_writer
+from storage.spool import Spool
 
 
 def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time.time) -> Parts:
@@ -30,7 +33,7 @@ def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics, live, new_id = ServiceMetrics(registry), Live(clock), IdSource(os.urandom(12))
-    store, writer = Store(settings.store_url, clock), SqlEventLogWriter(settings.log_url, clock)
+    store, log = Store(settings.store_url, clock), _durable_log(settings, clock, metrics)
     tables = ItemTables(loop)
     handle = PolicyHandle(Serving(None, tables.empty(), "no policy yet"))
     health = StoreHealth(metrics)
@@ -52,7 +55,8 @@ def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time
         health=health,
         metrics=metrics,
     )
-    log = DecisionLog(writer, settings, metrics)
+    decision_log = DecisionLog(log, settings, metrics)
+    ranker = Ranker(loop, handle.current, clock, new_id)
     return Parts(
         settings=settings,
         loop=loop,
@@ -62,13 +66,26 @@ def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time
         live=live,
         store=store,
         health=health,
-        writer=writer,
+        log=log,
         handle=handle,
         policies=policies,
         catalogue=catalogue,
         policy_poller=Poller("policy watcher", policies.look, settings.champion_poll_seconds, metrics),
         catalogue_poller=Poller("catalogue watcher", catalogue.look, settings.items_poll_seconds, metrics),
-        decision_log=log,
-        recommender=Recommender(Ranker(loop, handle.current, clock, new_id), log, live, metrics, clock),
-        feedback=FeedbackIntake(FeedbackRules(loop.feedback_kinds, clock, new_id), writer, metrics),
+        decision_log=decision_log,
+        recommender=Recommender(
+            ranker,
+            log=decision_log,
+            packer=Packer(log, "decisions"),
+            live=live,
+            metrics=metrics,
+            clock=clock,
+        ),
+        feedback=FeedbackIntake(FeedbackRules(loop.feedback_kinds, clock, new_id), Packer(log, "feedback"), metrics),
     )
+
+
+def _durable_log(settings: Settings, clock: Callable[[], float], metrics: ServiceMetrics) -> DurableLog:
+    folder = settings.spool_folder
+    spool = None if folder is None else Spool(folder, settings.spool_max_bytes, clock)
+    return DurableLog(open_writer(settings, clock), spool, settings, metrics)

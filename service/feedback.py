@@ -1,6 +1,5 @@
-"""Feedback on its way in: decoded, checked, and acknowledged once the event log has it."""
+"""Feedback on its way in: decoded, checked, and acknowledged once it is durable."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -14,12 +13,11 @@ from schemas.messages import (
     FeedbackEvent,
     has_control_character,
 )
+from service.durable_log import Kept
 from service.metrics import ServiceMetrics
-from service.problems import Loc, Mistake, broken_rules, decode, unavailable
-from storage.event_log import EventLogWriter, LogUnavailableError
-
-_MAX_RECORD_BYTES = 1 << 20  # of bodies that share a record; one alone may be larger
-_MAX_WAITING_BYTES = 64 << 20
+from service.packing import Packer
+from service.problems import Loc, Mistake, ProblemError, broken_rules, decode, unavailable
+from storage.event_log import LogUnavailableError, RecordTooLargeError
 
 _Body = FeedbackEvent | Annotated[list[FeedbackEvent], msgspec.Meta(max_length=MAX_FEEDBACK_EVENTS)]
 
@@ -87,79 +85,35 @@ class FeedbackRules:
         return found
 
 
-class _Record:
-    """What becomes one record, and who waits for it."""
-
-    def __init__(self) -> None:
-        self.events: list[FeedbackEvent] = []
-        self.num_bytes = 0
-        self.waiters: list[asyncio.Future[None]] = []
-
-
 class FeedbackIntake:
-    """Packs what arrives in one turn of the event loop into one record, and waits until it is durable.
-
-    Nothing is kept when the log is away: the client hears 503 and sends again.
+    """Answers once all events of a body are durable. Where neither log nor spool takes them, nothing is kept: the
+    client hears 503 and sends again.
     """
 
-    def __init__(self, rules: FeedbackRules, writer: EventLogWriter, metrics: ServiceMetrics) -> None:
+    def __init__(self, rules: FeedbackRules, packer: Packer, metrics: ServiceMetrics) -> None:
         self._rules = rules
-        self._writer = writer
+        self._packer = packer
         self._metrics = metrics
-        self._encoder = msgspec.json.Encoder()
-        self._record: _Record | None = None
-        self._waiting_bytes = 0
+        self._encode = msgspec.json.Encoder().encode
 
     async def accept(self, body: bytes) -> bytes:
-        """The answer, a `FeedbackAccepted`, once every event of `body` is in the event log.
+        """The answer, a `FeedbackAccepted`, once every event of `body` is in the event log or in the spool.
 
         Raises:
-            ProblemError: 400, 422; 503, the log is away or too much waits for it, and none of the events was taken.
+            ProblemError: 400, 422; 413, the log takes no record of this size; 503, neither has room. None of the events
+                was taken then.
         """
         events, made = self._rules.complete(body)
-        if events:
-            await self._logged(events, len(body))
+        num_spooled = len(events) if events and await self._kept(events) == "spool" else 0
         self._metrics.feedback.inc(len(events))
-        return self._encoder.encode(FeedbackAccepted(len(events), 0, made or None))
+        if num_spooled:
+            self._metrics.feedback_spooled.inc(num_spooled)
+        return self._encode(FeedbackAccepted(len(events), num_spooled, made or None))
 
-    async def _logged(self, events: list[FeedbackEvent], num_bytes: int) -> None:
-        if self._waiting_bytes + num_bytes > _MAX_WAITING_BYTES:
-            raise unavailable("too much feedback waits for the event log; none of this was taken")
-        self._waiting_bytes += num_bytes
+    async def _kept(self, events: list[FeedbackEvent]) -> Kept:
         try:
-            await self._join_record(events, num_bytes)
+            return await self._packer.append(self._encode(events)[1:-1])
+        except RecordTooLargeError as error:
+            raise ProblemError(413, f"send fewer events at once: {error}") from error
         except LogUnavailableError as error:
-            raise unavailable(f"the event log is away, and none of this was taken: {error}") from error
-        finally:
-            self._waiting_bytes -= num_bytes
-
-    def _join_record(self, events: list[FeedbackEvent], num_bytes: int) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        if self._record is None:
-            self._record = _Record()
-            # After the callbacks that are ready now: those are the requests that arrived together.
-            loop.call_soon(self._append, self._record)
-        record, waiter = self._record, loop.create_future()
-        record.events += events
-        record.num_bytes += num_bytes
-        record.waiters.append(waiter)
-        if record.num_bytes >= _MAX_RECORD_BYTES:
-            self._record = None
-        return waiter
-
-    def _append(self, record: _Record) -> None:
-        if self._record is record:
-            self._record = None
-        future = asyncio.wrap_future(self._writer.append("feedback", self._encoder.encode(record.events)))
-        future.add_done_callback(lambda done: self._settle(record.waiters, done.exception()))
-
-    def _settle(self, waiters: list[asyncio.Future[None]], error: BaseException | None) -> None:
-        if error is not None:
-            self._metrics.log_failures.labels("feedback").inc()
-        for waiter in waiters:
-            if waiter.cancelled():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
+            raise unavailable(f"none of this was taken: {error}") from error

@@ -11,7 +11,8 @@ class ServiceMetrics:
     """What `steadyrank serve` counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # Decisions answered, by mode (learned, explore, fallback, control); repeats of one are not counted.
+        # Decisions answered, by mode (learned, explore, fallback, control); repeats of one are not counted. Where they
+        # must be durable, those that were refused as they could not be logged count too.
         decisions = Counter("steadyrank_decisions", "Decisions answered", ["mode"], registry=registry)
         # A child a mode, looked up here once: the lookup costs as much as the count.
         self.decisions = {mode: decisions.labels(mode) for mode in get_args(Mode)}
@@ -34,12 +35,23 @@ class ServiceMetrics:
         self.unknown = Counter("steadyrank_unknown_values", "Unknown category values", registry=registry)
         # Feedback events answered with 202, repeats too.
         self.feedback = Counter("steadyrank_feedback_accepted", "Feedback events accepted", registry=registry)
-        # Decisions that wait for the event log; it grows while the log is away.
+        # Of those, events that were in the spool and not in the event log when they were answered.
+        self.feedback_spooled = Counter("steadyrank_feedback_spooled", "Feedback events spooled", registry=registry)
+        # Decisions in memory, neither in the event log nor in the spool; it grows while neither takes them.
         self.log_waiting = Gauge("steadyrank_decision_log_waiting", "Decisions not logged yet", registry=registry)
-        # Decisions that were never logged, since the log was away for too long: nothing is learned from them.
+        # Decisions that were never logged, since log and spool were away for too long: nothing is learned from them.
         self.log_dropped = Counter("steadyrank_decision_log_dropped", "Decisions dropped", registry=registry)
-        # Appends to the event log that failed, by topic. Decisions are appended again; feedback was answered with 503.
+        # Appends to the event log that failed or were not acknowledged in time, by topic: the spool has the record, or
+        # it was refused. While the log is away, the tries to reach it count too.
         self.log_failures = Counter("steadyrank_log_failures", "Failed appends", ["topic"], registry=registry)
+        # 1 while the event log counts as away, and records go to the spool.
+        self.log_away = Gauge("steadyrank_log_away", "Whether the event log is away", registry=registry)
+        # Bytes of this worker's spool files; a file is counted until all of it was relayed. Its bound is a setting.
+        self.spool_bytes = Gauge("steadyrank_spool_bytes", "Bytes in the spool", registry=registry)
+        # Packed records that went to the spool, by topic.
+        self.spooled = Counter("steadyrank_spooled_records", "Records spooled", ["topic"], registry=registry)
+        # Those that went from the spool to the event log, also of spools that other workers left.
+        self.relayed = Counter("steadyrank_relayed_records", "Records relayed", ["topic"], registry=registry)
         # Policies swapped in by this process.
         self.swaps = Counter("steadyrank_policy_swaps", "Policies swapped in", registry=registry)
         # Policies that could not be loaded, a retry counted again; the old one went on serving.

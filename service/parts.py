@@ -11,13 +11,13 @@ from schemas.loop_file import Loop
 from schemas.settings import Settings
 from service.background import Poller
 from service.decision_log import DecisionLog
+from service.durable_log import DurableLog
 from service.feedback import FeedbackIntake
 from service.hot_swap import CatalogueWatcher, PolicyHandle, PolicyWatcher, StoreHealth
 from service.live import Live
 from service.metrics import ServiceMetrics
 from service.recommend import Recommender
 from service.store import Store
-from storage.event_log import EventLogWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Parts:
     live: Live
     store: Store
     health: StoreHealth
-    writer: EventLogWriter
+    log: DurableLog
     handle: PolicyHandle
     policies: PolicyWatcher
     catalogue: CatalogueWatcher
@@ -51,8 +51,8 @@ class Parts:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The work in the background; at the end every decision that was answered is logged, if the log is there."""
-        runs = (self.policy_poller.run(), self.catalogue_poller.run(), self.decision_log.run())
+        """The work in the background; at the end every decision that was answered is in the log, or in the spool."""
+        runs = (self.policy_poller.run(), self.catalogue_poller.run(), self.decision_log.run(), self.log.run())
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield
@@ -61,5 +61,5 @@ class Parts:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.decision_log.finish()
-            await asyncio.to_thread(self.writer.close)
+            await self.log.close()
             self.store.close()

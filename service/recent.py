@@ -2,23 +2,26 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from service.problems import ProblemError
 
+Answer = TypeVar("Answer")
 
-class RecentDecisions:
+
+class RecentDecisions(Generic[Answer]):
     """The newest `max_decisions` answers of the last `max_seconds`, by decision id."""
 
     def __init__(self, max_decisions: int, max_seconds: float, clock: Callable[[], float]) -> None:
         self._max_decisions = max_decisions
         self._max_seconds = max_seconds
         self._clock = clock
-        self._answers: OrderedDict[str, tuple[float, int, bytes]] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[float, int, Answer]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def remember(self, decision_id: str, body: bytes, answer: bytes) -> None:
+    def remember(self, decision_id: str, body: bytes, answer: Answer) -> None:
         """Keeps the hash of the body only: it is salted, and 64 bits are plenty for what lives ten minutes."""
         now = self._clock()
         self._answers[decision_id] = (now, hash(body), answer)
@@ -27,7 +30,11 @@ class RecentDecisions:
         while next(iter(self._answers.values()))[0] <= now - self._max_seconds:
             self._answers.popitem(last=False)
 
-    def repeat(self, decision_id: str, body: bytes) -> bytes | None:
+    def forget(self, decision_id: str) -> None:
+        """Harmless to repeat."""
+        self._answers.pop(decision_id, None)
+
+    def repeat(self, decision_id: str, body: bytes) -> Answer | None:
         """The answer that this request got before; None: it is new.
 
         Raises:
@@ -40,11 +47,11 @@ class RecentDecisions:
             raise ProblemError(409, f"another request was answered under decision_id {decision_id!r}; ids are for once")
         return entry[2]
 
-    def answer(self, decision_id: str) -> bytes | None:
+    def answer(self, decision_id: str) -> Answer | None:
         """What was answered under this id."""
         entry = self._entry(decision_id)
         return None if entry is None else entry[2]
 
-    def _entry(self, decision_id: str) -> tuple[float, int, bytes] | None:
+    def _entry(self, decision_id: str) -> tuple[float, int, Answer] | None:
         entry = self._answers.get(decision_id)
         return None if entry is None or entry[0] <= self._clock() - self._max_seconds else entry

@@ -1,6 +1,7 @@
 """`POST /recommend`: from the bytes of a request to the bytes of its answer."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,29 +10,51 @@ from service.catalogue import Policy
 from service.decision_log import DecisionLog
 from service.live import Live
 from service.metrics import ServiceMetrics
-from service.problems import decode
+from service.packing import Packer
+from service.problems import ProblemError, decode, unavailable
 from service.ranking import Ranked, Ranker
 from service.recent import RecentDecisions
+from storage.event_log import LogUnavailableError, RecordTooLargeError
 
 MAX_REPEATABLE = 100_000
 """Answers kept for clients that name their decisions, so that a retry gets the same one."""
 REPEATABLE_SECONDS = 600.0
 MAX_UNSTORED = 10_000
 """Answers kept under ids that the server made: nobody can retry those, only ask for their story."""
+MAX_UNKEPT = 10_000
+"""Answers that wait for their decision to be durable, or for a retry where it could not be made so."""
+
+
+class _Made(NamedTuple):
+    decision_id: str
+    answer: bytes
+    decision: bytes
+    """Empty: there was nothing to choose from, so nothing was decided."""
 
 
 class Recommender:
-    """Decodes, ranks, logs, remembers. Synchronous: a hop to a thread would cost more than all of it."""
+    """Decodes, ranks, logs, remembers. Synchronous: a hop to a thread would cost more than all of it. Only where
+    decisions must be durable an answer waits, for the log.
+    """
 
     def __init__(
-        self, ranker: Ranker, log: DecisionLog, live: Live, metrics: ServiceMetrics, clock: Callable[[], float]
+        self,
+        ranker: Ranker,
+        *,
+        log: DecisionLog,
+        packer: Packer,
+        live: Live,
+        metrics: ServiceMetrics,
+        clock: Callable[[], float],
     ) -> None:
         self._ranker = ranker
         self._log = log
+        self._packer = packer
         self._live = live
         self._metrics = metrics
-        self._repeatable = RecentDecisions(MAX_REPEATABLE, REPEATABLE_SECONDS, clock)
-        self._unstored = RecentDecisions(MAX_UNSTORED, REPEATABLE_SECONDS, clock)
+        self._repeatable = RecentDecisions[bytes](MAX_REPEATABLE, REPEATABLE_SECONDS, clock)
+        self._unstored = RecentDecisions[bytes](MAX_UNSTORED, REPEATABLE_SECONDS, clock)
+        self._unkept = RecentDecisions[_Made](MAX_UNKEPT, REPEATABLE_SECONDS, clock)
         self._decoder = msgspec.json.Decoder(RecommendRequest)
         self._encode = msgspec.json.Encoder().encode
         self._newest_created_at = clock()
@@ -44,25 +67,71 @@ class Recommender:
             ProblemError: 400, 422; 409, another request had this decision id.
         """
         request = decode(self._decoder, body)
-        if request.decision_id is not None:
-            earlier = self._repeatable.repeat(request.decision_id, body)
-            if earlier is None:
-                earlier = self._unstored.repeat(request.decision_id, body)
-            if earlier is not None:
-                self._metrics.repeats.inc()
-                return earlier
-        ranked = self._ranker.rank(request)
-        answer = self._encode(ranked.answer)
-        if ranked.decision is not None:
-            self._log.add(self._encode(ranked.decision))
-            memory = self._unstored if request.decision_id is None else self._repeatable
-            memory.remember(ranked.answer.decision_id, body, answer)
-        self._count(ranked)
-        return answer
+        earlier = self._given_before(request, body)
+        if earlier is not None:
+            return earlier
+        made = self._make(request)
+        if made.decision:
+            self._log.add(made.decision)
+            self._remember(request, body, made)
+        return made.answer
+
+    async def durable_answer(self, body: bytes) -> bytes:
+        """As `answer`, once the decision is in the event log or in the spool.
+
+        Raises:
+            ProblemError: as there; 413, the log takes no record of this size; 503, neither took it. If the log is slow,
+                it may have it all the same: so the same request, where it brings a decision id, gets the same answer
+                when it comes again.
+        """
+        request = decode(self._decoder, body)
+        earlier = self._given_before(request, body)
+        if earlier is not None:
+            return earlier
+        made = None if request.decision_id is None else self._unkept.repeat(request.decision_id, body)
+        if made is None:
+            made = self._make(request)
+            if not made.decision:
+                return made.answer
+            if request.decision_id is not None:
+                self._unkept.remember(made.decision_id, body, made)
+        await self._keep(made.decision)
+        self._remember(request, body, made)
+        self._unkept.forget(made.decision_id)
+        return made.answer
 
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
         return self._repeatable.answer(decision_id) or self._unstored.answer(decision_id)
+
+    def _given_before(self, request: RecommendRequest, body: bytes) -> bytes | None:
+        if request.decision_id is None:
+            return None
+        earlier = self._repeatable.repeat(request.decision_id, body)
+        if earlier is None:
+            earlier = self._unstored.repeat(request.decision_id, body)
+        if earlier is not None:
+            self._metrics.repeats.inc()
+        return earlier
+
+    def _make(self, request: RecommendRequest) -> _Made:
+        ranked = self._ranker.rank(request)
+        answer = self._encode(ranked.answer)
+        decision = b"" if ranked.decision is None else self._encode(ranked.decision)
+        self._count(ranked)
+        return _Made(ranked.answer.decision_id, answer, decision)
+
+    def _remember(self, request: RecommendRequest, body: bytes, made: _Made) -> None:
+        memory = self._unstored if request.decision_id is None else self._repeatable
+        memory.remember(made.decision_id, body, made.answer)
+
+    async def _keep(self, decision: bytes) -> None:
+        try:
+            await self._packer.append(decision)
+        except RecordTooLargeError as error:
+            raise ProblemError(413, f"send fewer candidates, or ask for fewer items: {error}") from error
+        except LogUnavailableError as error:
+            raise unavailable(f"the decision cannot be logged, so it is not given: {error}") from error
 
     def _count(self, ranked: Ranked) -> None:
         self._metrics.decisions[ranked.answer.mode].inc()

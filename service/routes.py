@@ -197,7 +197,9 @@ def _probes(parts: Parts) -> APIRouter:
         if not parts.is_ready:
             raise unavailable("the catalogue and the policy are being loaded")
         policy, reason = parts.handle.current().policy, parts.handle.current().reason
-        return {"policy": policy and policy.version, "fallback": reason or None, "trouble": parts.health.trouble}
+        log_trouble = parts.log.trouble and f"the event log is away: {parts.log.trouble}"
+        trouble = "; ".join(filter(None, (parts.health.trouble, log_trouble)))
+        return {"policy": policy and policy.version, "fallback": reason or None, "trouble": trouble or None}
 
     @router.get("/metrics")
     async def metrics() -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from schemas.messages import Recommendation
-from storage.replay_store import StoredEvent
+from storage.open_decisions import StoredEvent
 from storage.story import DecisionStory
 
 
@@ -51,7 +51,7 @@ def pending_story(answer: bytes) -> dict[str, Any]:
 
 def _event(event: StoredEvent) -> dict[str, Any]:
     times = {"occurred_at": moment(event.occurred_at), "received_at": moment(event.received_at)}
-    return msgspec.to_builtins(event) | times  # type: ignore[no-any-return]  # of a dataclass it is a dict
+    return event._asdict() | times
 
 
 def _moment_or_null(seconds: float | None) -> str | None:

@@ -19,6 +19,16 @@ from migrations import HEAD
 from schemas.tables import revisions
 
 BUSY_SECONDS = 5.0
+STATEMENT_SECONDS = 30.0
+IDLE_IN_TRANSACTION_SECONDS = 10.0
+"""PostgreSQL: what one statement, and a pause within a transaction, may take at most."""
+_NETWORK = {  # of a machine that is gone nobody says so: after some 10 s it counts as away
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 _LOCK_SECONDS = 0.002
 _MAX_IDLE_WAL_BYTES = 1 << 26  # what a long reading made it grow to is given back
 _WRITES = "steadyrank_writes"
@@ -36,11 +46,11 @@ class SchemaTooNewError(Exception):
 def open_store(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
     """An engine for the store; connects when first used. Safe for several threads, not across a fork.
 
-    SQLite waits `busy_seconds` for a lock that another process holds.
+    It waits `busy_seconds` for a lock that another process holds.
     """
     address = make_url(url)
     if address.get_backend_name() != "sqlite":
-        return create_engine(address, pool_pre_ping=True)
+        return _open_postgresql(address, busy_seconds)
     engine = create_engine(
         address, connect_args={"timeout": busy_seconds, "isolation_level": None}, pool_timeout=busy_seconds
     )
@@ -48,6 +58,31 @@ def open_store(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
     event.listen(engine, "connect", lambda connection, _: _configure(connection, busy_seconds))
     event.listen(engine, "begin", lambda connection: _begin(connection, busy_seconds))
     return engine
+
+
+def _open_postgresql(address: URL, busy_seconds: float) -> Engine:
+    """Nothing waits for ever: neither for a lock, nor for a statement, nor others for a process that was frozen within
+    a transaction.
+    """
+    limits = {
+        "lock_timeout": busy_seconds,
+        "statement_timeout": STATEMENT_SECONDS,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS,
+    }
+    options = " ".join(f"-c {name}={round(seconds * 1_000)}" for name, seconds in limits.items())
+    given = address.query.get("options")
+    return create_engine(
+        address.set(drivername="postgresql+psycopg"),
+        connect_args={"options": f"{options} {given or ''}".strip(), **_NETWORK},
+        pool_pre_ping=True,
+        pool_timeout=busy_seconds,
+    )
+
+
+def without_timeout(connection: Connection) -> None:
+    """For the rest of the transaction statements may take as long as they do: migrations, and pruning."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 @contextmanager
@@ -115,6 +150,7 @@ def migrate(url: str, busy_seconds: float = BUSY_SECONDS) -> None:
         from storage import migration  # noqa: PLC0415
 
         with writing(engine) as connection:
+            without_timeout(connection)
             application_lock(connection)
             _refuse_newer(schema_revision(connection), migration.steps())
             migration.upgrade(connection)
@@ -196,7 +232,8 @@ def _explained(engine: Engine) -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
         raise StoreUnavailableError(_explanation(engine, error)) from error
     except DatabaseError as error:
-        if type(error) is not DatabaseError:  # its other subclasses are mistakes of ours, not of the database
+        # Its other subclasses are mistakes of ours, but where PostgreSQL ended a connection that was idle for too long.
+        if type(error) is not DatabaseError and not error.connection_invalidated:
             raise
         raise StoreUnavailableError(_explanation(engine, error)) from error
 

@@ -33,27 +33,27 @@ def item_ids(items_json: str) -> tuple[str, ...]:
     return tuple(item.item_id for item in _ITEM_IDS.decode(items_json))
 
 
-def decision_row(decision: Decision, received_at: float) -> dict[str, Any]:
-    """The row of the table `decisions`."""
-    return {
-        "decision_id": decision.decision_id,
-        "decided_at": decision.decided_at.timestamp(),
-        "received_at": received_at,
-        "user_id": decision.user_id,
-        "session_id": decision.session_id,
-        "mode": decision.mode,
-        "policy_version": decision.policy_version,
-        "loop_hash": decision.loop_hash,
-        "seed": decision.seed,
-        "context_json": json_text(decision.context),
-        "candidates_json": _json_or_null(decision.candidates),
-        "exclude_json": _json_or_null(decision.exclude),
-        "shortlist_json": _json_or_null(decision.shortlist),
-        "items_json": json_text(decision.items),
-        "action_json": _json_or_null(decision.action),
-        "log_density": decision.log_density,
-        "exploration_json": json_text(decision.exploration),
-    }
+def decision_row(decision: Decision, received_at: float) -> tuple[Any, ...]:
+    """The row of the table `decisions`, in the order of its columns."""
+    return (
+        decision.decision_id,
+        decision.decided_at.timestamp(),
+        received_at,
+        decision.user_id,
+        decision.session_id,
+        decision.mode,
+        decision.policy_version,
+        decision.loop_hash,
+        decision.seed,
+        json_text(decision.context),
+        _json_or_null(decision.candidates),
+        _json_or_null(decision.exclude),
+        _json_or_null(decision.shortlist),
+        json_text(decision.items),
+        _json_or_null(decision.action),
+        decision.log_density,
+        json_text(decision.exploration),
+    )
 
 
 def decision_of(row: Row[Any]) -> Decision:

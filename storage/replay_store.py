@@ -1,73 +1,26 @@
 """What ingest writes: decisions, feedback, rewards and offsets, in one transaction a batch."""
 
-import math
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, Table, bindparam, case, func, select, update
+from sqlalchemy import Connection, Engine, exists, select, update
 
 from schemas.messages import Decision
-from schemas.tables import dead_letters, decisions, feedback, log_offsets, rewards
+from schemas.tables import dead_letters, decisions, feedback, feedback_ids, ingest_pauses, rewards
+from storage import day_partitions, offsets, open_decisions
+from storage.bulk import insert_guarded, insert_new, is_one_of, update_rows
 from storage.database import insert, next_revision, reading, writing
-from storage.decision_row import REWARDS, decision_row, item_ids, json_text
-from storage.event_log import Partition, Topic
+from storage.day_partitions import DayPartition
+from storage.decision_row import decision_row, json_text
+from storage.event_log import DeadLetter, Partition, Topic
+from storage.open_decisions import JOINED, OpenDecision, StoredEvent, stored_rewards
 from storage.reward_totals import RewardChange, add_changes
-
-_MAX_IDS = 1_000  # in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535
-
-
-class StaleOffsetsError(Exception):
-    """Another consumer has moved the stored offsets: this one has lost its partitions and must seek anew."""
 
 
 class UnknownDecisionError(Exception):
     """A reward was written for a decision that the store does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """One feedback event with its defaults filled in; times in seconds since the epoch."""
-
-    event_id: str
-    decision_id: str
-    item_id: str | None
-    kind: str
-    value: float
-    occurred_at: float
-    received_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """What could not be read of one record; `value` is the record's, or of an array's element its JSON."""
-
-    partition: Partition
-    offset: int
-    index: int
-    reason: str
-    detail: str
-    value: bytes
-    received_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class OpenDecision:
-    """A decision with all its stored events, as the reward rule wants it. It may be final already: see `final_at`."""
-
-    decision_id: str
-    decided_at: float
-    mode: str
-    item_ids: tuple[str, ...]
-    """[K] by position; empty for `weights`, whose unit is the decision."""
-    is_weights: bool
-    events: tuple[StoredEvent, ...]
-    """By (occurred_at, event_id)."""
-    rewards: tuple[float | None, ...] | None
-    terminated: bool
-    final_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +37,40 @@ class RewardRow:
 
 
 class ReplayStore:
-    """Ingest's side of the store. Safe for several threads."""
+    """Ingest's side of the store, for one event log ("sql", "kafka"). Safe for several threads."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, log: str = "sql") -> None:
         self._engine = engine
+        self._log = log
+        self._days: frozenset[DayPartition] = frozenset()  # those that are known to be there
 
     def next_offsets(self) -> dict[Partition, int]:
-        """Where to go on; partitions that were never read are not in it.
+        """Where to go on; partitions that were never seen are not in it.
 
         Raises:
             StoreUnavailableError: the database is locked or away.
         """
-        statement = select(log_offsets.c.topic, log_offsets.c.partition, log_offsets.c.next_offset)
         with reading(self._engine) as connection:
-            return {Partition(topic, number): offset for topic, number, offset in connection.execute(statement)}
+            return offsets.stored_offsets(connection, self._log)
+
+    def is_paused(self) -> bool:
+        """Whether ingest is to read no more, until someone resumes it.
+
+        Raises:
+            StoreUnavailableError: the database is locked or away.
+        """
+        with reading(self._engine) as connection:
+            return connection.execute(select(exists().where(ingest_pauses.c.resumed_at.is_(None)))).scalar_one()
+
+    def resume(self, now: float) -> int:
+        """Let ingest go on; returns how many pauses ended.
+
+        Raises:
+            StoreUnavailableError: the database is locked or away.
+        """
+        with writing(self._engine) as connection:
+            is_on = ingest_pauses.c.resumed_at.is_(None)
+            return connection.execute(update(ingest_pauses).where(is_on).values(resumed_at=now)).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator["IngestTransaction"]:
@@ -106,29 +79,59 @@ class ReplayStore:
         Raises:
             StoreUnavailableError: the database is locked or away; nothing was written.
         """
-        with writing(self._engine) as connection:
-            yield IngestTransaction(connection)
+        try:
+            with writing(self._engine) as connection:
+                transaction = IngestTransaction(connection, self._log, self._days)
+                yield transaction
+        except BaseException:
+            self._days = frozenset()  # one of them may have been pruned: look again
+            raise
+        self._days = transaction.days
 
 
 class IngestTransaction:
     """What ingest does inside one transaction. Every method is harmless to repeat with the same rows."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, log: str, days: frozenset[DayPartition]) -> None:
         self._connection = connection
+        self._log = log
+        self._is_partitioned = connection.dialect.name == "postgresql"
+        self._revision: int | None = None
+        self.days = days
+        """PostgreSQL: the day partitions that are there."""
 
     def add_decisions(self, messages: Sequence[tuple[Decision, float]]) -> None:
         """Each with its `received_at`; the first with a `decision_id` wins. Also opens its row of `rewards`."""
         rows = [decision_row(decision, received_at) for decision, received_at in messages]
-        self._add(decisions, rows)
-        self._add(rewards, [{"decision_id": row["decision_id"], "decided_at": row["decided_at"]} for row in rows])
+        if self._is_partitioned:
+            self._make_days("decisions", {received_at for _, received_at in messages})
+            keys = ("decision_id", "decided_at", "received_at")
+            insert_guarded(self._connection, decisions, rewards, keys, rows)
+        else:
+            insert_new(self._connection, decisions, rows)
+            insert_new(self._connection, rewards, [(*row[:3], *_OPEN) for row in rows])
 
     def add_feedback(self, events: Sequence[StoredEvent]) -> None:
         """The first with an `event_id` wins."""
-        self._add(feedback, [{name: getattr(event, name) for name in feedback.c.keys()} for event in events])  # noqa: SIM118
+        if self._is_partitioned:
+            self._make_days("feedback", {event.received_at for event in events})
+            insert_guarded(self._connection, feedback, feedback_ids, ("event_id", "received_at"), events)
+        else:
+            insert_new(self._connection, feedback, events)
 
     def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """The first of a (partition, offset, index) wins."""
-        self._add(dead_letters, [_letter_row(letter) for letter in letters])
+        if letters:
+            statement = insert(self._connection, dead_letters).on_conflict_do_nothing()
+            self._connection.execute(statement, [_letter_row(letter) for letter in letters])
+
+    def pause(self, now: float, reason: str) -> None:
+        """Every consumer is to read no more, until someone resumes ingest."""
+        self._connection.execute(insert(self._connection, ingest_pauses).values(paused_at=now, reason=reason))
+
+    def make_known(self, partitions: Collection[Partition]) -> None:
+        """Of partitions that nobody has read yet: the watermark waits for them."""
+        offsets.make_known(self._connection, self._log, partitions)
 
     def advance(
         self,
@@ -143,29 +146,38 @@ class IngestTransaction:
         Raises:
             StaleOffsetsError: another consumer moved them; leave the transaction, so that nothing is written.
         """
-        for partition in {*expected, *next_offsets, *read_up_to}:
-            before = expected.get(partition, 0)
-            after = next_offsets.get(partition, before)
-            self._advance_one(partition, before, after, read_up_to.get(partition, -math.inf))
+        offsets.advance(self._connection, self._log, expected, next_offsets, read_up_to)
 
     def watermark(self, topic: Topic = "feedback") -> float:
-        """The time before which every partition of `topic` has been read; -inf if none ever was."""
-        statement = select(func.min(log_offsets.c.read_up_to)).where(log_offsets.c.topic == topic)
-        watermark: float | None = self._connection.execute(statement).scalar()
-        return -math.inf if watermark is None else watermark
+        """The time before which every partition of `topic` has been read; -inf if one never was."""
+        return offsets.watermark(self._connection, self._log, topic)
+
+    def lock_rewards(self) -> None:
+        """Until the transaction ends no other one reads what is due or makes it final. Of two that meet here the later
+        one sees what the earlier one wrote; without that an event could miss the reward that is made final beside it.
+        """
+        if self._revision is None:
+            self._revision = next_revision(self._connection, "rewards")
+
+    def has_due(self, decided_before: float) -> bool:
+        """Whether `due` would find any."""
+        return open_decisions.has_due(self._connection, decided_before)
 
     def due(self, decided_before: float, limit: int) -> list[OpenDecision]:
-        """The earliest `limit` of the decisions without a final reward that were decided at or before this time."""
-        statement = _SELECT_OPEN.where(rewards.c.final_at.is_(None), rewards.c.decided_at <= decided_before)
-        return self._open_decisions(statement.order_by(rewards.c.decided_at).limit(limit))
+        """The earliest `limit` of the decisions without a final reward that were decided before this time."""
+        return open_decisions.due(self._connection, decided_before, limit)
 
     def touched(self, decision_ids: Collection[str]) -> list[OpenDecision]:
         """Those of these decisions that the store knows, final or not, with all their events."""
-        return [
-            decision
-            for ids in _chunks(decision_ids)
-            for decision in self._open_decisions(_SELECT_OPEN.where(rewards.c.decision_id.in_(ids)))
-        ]
+        return open_decisions.known(self._connection, decision_ids)
+
+    def final_among(self, decision_ids: Collection[str]) -> set[str]:
+        """Those of these decisions whose reward is final."""
+        return open_decisions.final_among(self._connection, decision_ids)
+
+    def with_events(self, decision_ids: Collection[str], kinds: Collection[str], earliest: float) -> set[str]:
+        """Those of these decisions, the first of this time, of which there is an event of one of these kinds."""
+        return open_decisions.with_events(self._connection, decision_ids, kinds, earliest)
 
     def write_rewards(self, rows: Sequence[RewardRow]) -> None:
         """Make rewards final, or correct final ones, under one new revision. Rows that change nothing are left alone.
@@ -176,23 +188,23 @@ class IngestTransaction:
         """
         if not rows:
             return
-        revision = next_revision(self._connection, "rewards")  # first: its lock keeps the rows from changing meanwhile
+        self.lock_rewards()
         stored = self._stored_rewards([row.decision_id for row in rows])
         changes = [(row, stored[row.decision_id]) for row in {row.decision_id: row for row in rows}.values()]
         changes = [(row, before) for row, before in changes if _is_change(row, before)]
-        if changes:
-            self._connection.execute(_UPDATE_REWARD, [_reward_row(*change, revision) for change in changes])
+        values = [_reward_values(*change, self._revision) for change in changes]
+        update_rows(self._connection, rewards, "decision_id", _REWARD_VALUES, values)
         add_changes(
             self._connection, [RewardChange(b.decided_at, b.mode, b.rewards, row.rewards) for row, b in changes]
         )
 
     def _stored_rewards(self, decision_ids: Sequence[str]) -> dict[str, "_StoredReward"]:
+        which = is_one_of(self._connection, rewards.c.decision_id, decision_ids)
         stored = {
             row.decision_id: _StoredReward(
-                row.decided_at, row.mode, _rewards(row.rewards_json), row.terminated, row.final_at
+                row.decided_at, row.mode, stored_rewards(row.rewards_json), row.terminated, row.final_at
             )
-            for ids in _chunks(decision_ids)
-            for row in self._connection.execute(_SELECT_REWARD.where(rewards.c.decision_id.in_(ids)))
+            for row in self._connection.execute(_SELECT_REWARD.where(which))
         }
         if unknown := sorted({*decision_ids} - {*stored}):
             raise UnknownDecisionError(
@@ -200,36 +212,10 @@ class IngestTransaction:
             )
         return stored
 
-    def _open_decisions(self, statement: Select[Any]) -> list[OpenDecision]:
-        rows = self._connection.execute(statement).all()
-        events = self._events([row.decision_id for row in rows])
-        return [_open_decision(row, tuple(events[row.decision_id])) for row in rows]
-
-    def _events(self, decision_ids: Sequence[str]) -> defaultdict[str, list[StoredEvent]]:
-        """By decision, in order of (occurred_at, event_id)."""
-        events: defaultdict[str, list[StoredEvent]] = defaultdict(list)
-        statement = select(feedback).order_by(feedback.c.occurred_at, feedback.c.event_id)
-        for ids in _chunks(decision_ids):
-            for row in self._connection.execute(statement.where(feedback.c.decision_id.in_(ids))).all():
-                events[row.decision_id].append(StoredEvent(*row))
-        return events
-
-    def _advance_one(self, partition: Partition, before: int, after: int, read_up_to: float) -> None:
-        key = {"topic": partition.topic, "partition": partition.number}
-        if before == 0:
-            self._add(log_offsets, [{**key, "next_offset": 0, "read_up_to": -math.inf}])
-        columns = log_offsets.c
-        statement = update(log_offsets).where(
-            columns.topic == partition.topic, columns.partition == partition.number, columns.next_offset == before
-        )
-        furthest = case((columns.read_up_to > read_up_to, columns.read_up_to), else_=read_up_to)
-        if self._connection.execute(statement.values(next_offset=after, read_up_to=furthest)).rowcount != 1:
-            raise StaleOffsetsError(f"{partition.topic}/{partition.number} is no longer at offset {before}")
-
-    def _add(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert the rows whose keys are new."""
-        if rows:
-            self._connection.execute(insert(self._connection, table).on_conflict_do_nothing(), rows)
+    def _make_days(self, table: str, received: Collection[float]) -> None:
+        missing = day_partitions.needed(table, received) - self.days
+        day_partitions.make(self._connection, missing)
+        self.days |= missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,20 +227,9 @@ class _StoredReward:
     final_at: float | None
 
 
-_SELECT_REWARD = select(
-    rewards.c.decision_id,
-    rewards.c.decided_at,
-    decisions.c.mode,
-    rewards.c.rewards_json,
-    rewards.c.terminated,
-    rewards.c.final_at,
-).join(decisions, decisions.c.decision_id == rewards.c.decision_id)
-
-_SELECT_OPEN = _SELECT_REWARD.add_columns(
-    decisions.c.items_json, decisions.c.action_json.is_not(None).label("is_weights")
-)
-
-_UPDATE_REWARD = update(rewards).where(rewards.c.decision_id == bindparam("of"))
+_SELECT_REWARD = select(rewards, decisions.c.mode).join(decisions, JOINED)
+_REWARD_VALUES = ("rewards_json", "terminated", "final_at", "corrected_at", "revision")
+_OPEN = (None,) * len(_REWARD_VALUES)
 
 
 def _is_change(row: RewardRow, stored: _StoredReward) -> bool:
@@ -267,33 +242,10 @@ def _is_change(row: RewardRow, stored: _StoredReward) -> bool:
     return True
 
 
-def _reward_row(row: RewardRow, stored: _StoredReward, revision: int) -> dict[str, Any]:
-    return {
-        "of": row.decision_id,
-        "rewards_json": json_text(row.rewards),
-        "terminated": row.terminated,
-        "final_at": row.final_at if stored.final_at is None else stored.final_at,
-        "corrected_at": row.corrected_at,
-        "revision": revision,
-    }
-
-
-def _open_decision(row: Row[Any], events: tuple[StoredEvent, ...]) -> OpenDecision:
-    return OpenDecision(
-        decision_id=row.decision_id,
-        decided_at=row.decided_at,
-        mode=row.mode,
-        item_ids=() if row.is_weights else item_ids(row.items_json),
-        is_weights=row.is_weights,
-        events=events,
-        rewards=_rewards(row.rewards_json),
-        terminated=bool(row.terminated),
-        final_at=row.final_at,
-    )
-
-
-def _rewards(rewards_json: str | None) -> tuple[float | None, ...] | None:
-    return None if rewards_json is None else REWARDS.decode(rewards_json)
+def _reward_values(row: RewardRow, stored: _StoredReward, revision: int | None) -> tuple[object, ...]:
+    """`_REWARD_VALUES`, then the key."""
+    final_at = row.final_at if stored.final_at is None else stored.final_at
+    return json_text(row.rewards), row.terminated, final_at, row.corrected_at, revision, row.decision_id
 
 
 def _letter_row(letter: DeadLetter) -> dict[str, Any]:
@@ -307,8 +259,3 @@ def _letter_row(letter: DeadLetter) -> dict[str, Any]:
         "value": letter.value,
         "received_at": letter.received_at,
     }
-
-
-def _chunks(decision_ids: Collection[str]) -> Iterator[list[str]]:
-    ids = list(decision_ids)
-    return (ids[start : start + _MAX_IDS] for start in range(0, len(ids), _MAX_IDS))

@@ -11,6 +11,7 @@ from schemas.messages import Candidate, Features, LoggedItem
 from schemas.tables import decisions, rewards, trainings
 from storage.database import insert, reading, writing
 from storage.decision_row import ACTION, CANDIDATES, CONTEXT, IDS, ITEMS, NULL, REWARDS, json_text
+from storage.open_decisions import JOINED
 
 TrainingRow = tuple[str, str, Sequence[float | None], Sequence[float | None]]
 """(decision_id, policy_version, r̂ [K] by position, the reward that trained the agent [K] by position)."""
@@ -88,14 +89,15 @@ class RewardTail:
         They are read as they are asked for, some at a time: a million take gigabytes.
         """
         statement = _SELECT.where(rewards.c.revision <= up_to_revision)
-        newest_first = statement.with_only_columns(decisions.c.decided_at).order_by(decisions.c.decided_at.desc())
+        newest_first = select(rewards.c.decided_at).where(rewards.c.revision <= up_to_revision)
+        newest_first = newest_first.order_by(rewards.c.decided_at.desc())
         in_order = statement.order_by(*_PLACE).limit(_PAGE)
         with reading(self._engine) as connection:
             start = connection.execute(newest_first.offset(num - 1).limit(1)).scalar()
         place = (-math.inf if start is None else start, "")
         while True:
             with reading(self._engine) as connection:
-                is_after = and_(decisions.c.decided_at >= place[0], tuple_(*_PLACE) > place)
+                is_after = and_(rewards.c.decided_at >= place[0], tuple_(*_PLACE) > place)
                 rows = connection.execute(in_order.where(is_after)).all()
             yield from (_decision(row) for row in rows)
             if len(rows) < _PAGE:
@@ -120,12 +122,12 @@ class RewardTail:
 
 
 _PAGE = 1_000
-_PLACE = (decisions.c.decided_at, decisions.c.decision_id)
+_PLACE = (rewards.c.decided_at, rewards.c.decision_id)
 _SELECT = (
     select(decisions)
     .add_columns(rewards.c.rewards_json, rewards.c.terminated, rewards.c.final_at)
     .add_columns(rewards.c.corrected_at, rewards.c.revision)
-    .join(rewards, rewards.c.decision_id == decisions.c.decision_id)
+    .join(rewards, JOINED)
 )
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, inspect, select
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.tables import LOG, log_records
@@ -24,6 +25,8 @@ MARGIN_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.02
 _MAX_PAUSE_SECONDS = 0.08  # asking costs up to a millisecond, so an idle reader takes about 1 % of a core
 _CLOSE_SECONDS = 5.0
+_MAX_POLL_BYTES = 16 << 20  # of one poll, where records are large
+_ROWS_AT_ONCE = 50
 _TRIM_CHUNK = 200  # records under one write lock; a packed record may be megabytes
 
 _log = logging.getLogger(__name__)
@@ -125,6 +128,12 @@ class SqlEventLogReader:
     def assignment(self) -> frozenset[Partition]:
         return frozenset(self._partitions.values())
 
+    def partitions(self) -> frozenset[Partition]:
+        return self.assignment()
+
+    def is_placed(self) -> bool:
+        return True
+
     def seek(self, next_offsets: Mapping[Partition, int]) -> None:
         self._next_offsets = {p: next_offsets.get(p, 0) for p in self._partitions.values()}
         self._position = min(self._next_offsets.values())
@@ -156,14 +165,14 @@ class SqlEventLogReader:
         asked_at = self._clock()
         with _as_log_errors(), reading(self._made()) as connection:
             self._check_position(connection)
-            rows = connection.execute(_RECORDS, {"position": self._position, "max_records": max_records}).all()
-        is_end = len(rows) < max_records
+            rows, is_whole = _fetch(connection, self._position, max_records)
+        is_end = is_whole and len(rows) < max_records
         for row in rows[-1:]:
             self._position = row.offset + 1
             self._read_up_to = max(self._read_up_to, row.appended_at)
         if is_end:
             self._read_up_to = max(self._read_up_to, asked_at - MARGIN_SECONDS)
-        records = (self._record(*row) for row in rows)
+        records = (self._record(row.offset, row.topic, row.appended_at, row.value) for row in rows)
         return [record for record in records if record is not None], is_end
 
     def _record(self, offset: int, topic: str, appended_at: float, value: bytes) -> Record | None:
@@ -198,6 +207,19 @@ _RECORDS = (
     .order_by(log_records.c.offset)
     .limit(bindparam("max_records"))
 )
+
+
+def _fetch(connection: Connection, position: int, max_records: int) -> tuple[list[Row[Any]], bool]:
+    """The next records, and whether these are all that there are; not, where they became too many bytes."""
+    parameters = {"position": position, "max_records": max_records}
+    rows: list[Row[Any]] = []
+    num_bytes = 0
+    for row in connection.execute(_RECORDS, parameters, execution_options={"yield_per": _ROWS_AT_ONCE}):
+        rows.append(row)
+        num_bytes += len(row.value)
+        if num_bytes >= _MAX_POLL_BYTES:
+            return rows, False
+    return rows, True
 
 
 def _newest_offset(connection: Connection) -> int:

@@ -6,14 +6,14 @@ Every function raises StoreUnavailableError when the database is locked or away.
 import math
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
+from sqlalchemy import ColumnElement, Engine, Table, func, select
 
 from schemas.messages import Decision, Mode
 from schemas.tables import REWARD_BUCKET_SECONDS, decisions, feedback, rewards, trainings
 from schemas.tables import reward_totals as totals
 from storage.database import reading
 from storage.decision_row import REWARDS, decision_of
-from storage.replay_store import StoredEvent
+from storage.open_decisions import StoredEvent, events_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,15 @@ class RewardTotal:
 def decision_story(engine: Engine, decision_id: str) -> DecisionStory | None:
     """All of one snapshot; None: the store does not know the decision."""
     with reading(engine) as connection:
-        decision = connection.execute(select(decisions).where(decisions.c.decision_id == decision_id)).first()
-        if decision is None:
+        reward = connection.execute(select(rewards).where(rewards.c.decision_id == decision_id)).first()
+        if reward is None:
             return None
-        reward = connection.execute(select(rewards).where(rewards.c.decision_id == decision_id)).one()
+        # By both columns, since PostgreSQL finds a decision's day by `received_at`.
+        which = (decisions.c.decision_id == decision_id, decisions.c.received_at == reward.received_at)
+        decision = connection.execute(select(decisions).where(*which)).one()
         training = connection.execute(select(trainings).where(trainings.c.decision_id == decision_id)).first()
-        events = _events(connection, decision_id)
+        earliest = min(decision.decided_at, decision.received_at)
+        events = tuple(events_of(connection, {decision_id: earliest}).get(decision_id, ()))
     return DecisionStory(
         decision=decision_of(decision),
         received_at=decision.received_at,
@@ -111,9 +114,3 @@ def num_decisions(engine: Engine) -> int:
 def _count(engine: Engine, table: Table, *which: ColumnElement[bool]) -> int:
     with reading(engine) as connection:
         return connection.execute(select(func.count()).select_from(table).where(*which)).scalar_one()
-
-
-def _events(connection: Connection, decision_id: str) -> tuple[StoredEvent, ...]:
-    statement = select(feedback).where(feedback.c.decision_id == decision_id)
-    rows = connection.execute(statement.order_by(feedback.c.occurred_at, feedback.c.event_id))
-    return tuple(StoredEvent(*row) for row in rows)

@@ -103,10 +103,10 @@ class LearnerLoop:
     def run(self, stop: Event) -> None:
         """Steps until `stop` is set; what fails is done again later."""
         while not stop.is_set():
-            was_busy = patiently(self.step, stop, self._metrics)
+            was_busy = patiently(self.step, stop, self._metrics.failures)
             if not was_busy:
                 stop.wait(IDLE_SECONDS)
-        patiently(self.keep, stop, self._metrics)
+        patiently(self.keep, stop, self._metrics.failures)
 
     def step(self) -> bool:
         """One round. Returns whether there was anything to learn from.

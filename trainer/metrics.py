@@ -14,7 +14,10 @@ class IngestMetrics:
         self.elements = Counter("steadyrank_ingest_elements", "Good elements committed", ["topic"], registry=registry)
         # Elements that went to the dead letters: a rise means that a producer or the loop file is wrong.
         self.dead_letters = Counter("steadyrank_ingest_dead_letters", "Dead letters", ["reason"], registry=registry)
-        # New events about an item that was not in the slate of their decision: kept, and worth no reward.
+        # Whether ingest stands still, since most of what it read was bad; `steadyrank dead-letters resume` ends it.
+        self.paused = Gauge("steadyrank_ingest_paused", "Paused by the dead-letter limit", registry=registry)
+        # Events about an item that was not in the slate of their decision: kept, and worth no reward. Counted when the
+        # decision becomes final, and after that as they come.
         self.strangers = Counter(
             "steadyrank_ingest_unshown_item_events", "Events about items that were not shown", registry=registry
         )

@@ -19,6 +19,7 @@ from storage.registry import PolicyRegistry
 from storage.reward_tail import RewardTail
 from trainer.loop import LearnerLoop
 from trainer.metrics import LearnerMetrics
+from trainer.metrics_server import serving_metrics
 from trainer.patience import patiently
 from trainer.publisher import Publisher
 from trainer.replay.replay import Replay
@@ -48,17 +49,18 @@ def run_train(settings: Settings, loop: Loop, stop: Event, registry: CollectorRe
 
     Raises:
         LearnerIsRunningError: another process does so already.
+        SettingsError: the port of its metrics cannot be had.
     """
-    with only_learner(settings.training_folder):
-        _run(settings, loop, stop, registry or CollectorRegistry())
+    metrics = LearnerMetrics(registry or CollectorRegistry())
+    with only_learner(settings.training_folder), serving_metrics(settings, metrics.registry):
+        _run(settings, loop, stop, metrics)
 
 
-def _run(settings: Settings, loop: Loop, stop: Event, registry: CollectorRegistry) -> None:
+def _run(settings: Settings, loop: Loop, stop: Event, metrics: LearnerMetrics) -> None:
     torch.set_num_threads(1)  # the networks are small: threads cost more than they bring
     torch.manual_seed(loop.learner.seed)
-    metrics = LearnerMetrics(registry)
     settings.data.mkdir(parents=True, exist_ok=True)
-    patiently(lambda: migrate(settings.store_url), stop, metrics)
+    patiently(lambda: migrate(settings.store_url), stop, metrics.failures)
     engine = open_store(settings.store_url)
 
     def start() -> LearnerLoop:
@@ -84,7 +86,7 @@ def _run(settings: Settings, loop: Loop, stop: Event, registry: CollectorRegistr
         return learner
 
     try:
-        if learner := patiently(start, stop, metrics):
+        if learner := patiently(start, stop, metrics.failures):
             learner.run(stop)
     finally:
         engine.dispose()

@@ -125,13 +125,18 @@ class Run:
     def _start(self) -> None:
         listener = self._listener.fileno()
         self._supervisor.start("serve", self._command("serve", "--listener", str(listener)), files=[listener])
-        self._supervisor.start("ingest", self._command("ingest"))
-        self._supervisor.start("train", self._command("train"))
+        self._supervisor.start("ingest", self._command("ingest", *self._metrics(0)))
+        self._supervisor.start("train", self._command("train", *self._metrics(1)))
         self._watch.start()
 
     def _command(self, name: str, *options: str) -> list[str]:
         common = ("--data", str(self._settings.data.absolute()), "--loop", str(self._settings.loop.absolute()))
         return [*self._plan.program, name, *common, *options, "--until-stdin-closes"]
+
+    def _metrics(self, place: int) -> list[str]:
+        """What gives each child that answers `/metrics` a port of its own: they share one environment."""
+        port = self._settings.metrics_port
+        return [] if port is None else ["--metrics-port", str(port + place)]
 
     def _step(self) -> None:
         self._supervisor.step()

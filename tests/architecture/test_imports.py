@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steadyrank.py": {"schemas", "storage", "service", "trainer", "simulators"},
 }
 
-OURS = {*MAY_IMPORT, "studies", "loadtest", "tests"}
+OURS = {*MAY_IMPORT, "studies", "loadtest", "bench", "tests"}
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "kafka": ("storage",),
@@ -42,8 +42,10 @@ DOMAIN: dict[str, set[str]] = {
         "adam",
         "agents",
         "evaluation",
+        "ingest.dead_letter_limit",
         "ingest.finality",
         "ingest.parse",
+        "ingest.replay_letters",
         "ingest.reward_rule",
         "network_setup",
         "networks",
@@ -64,8 +66,8 @@ IMPURE = {
     "threading",
     "uvicorn",
 }
-ENTRY = {"service": {"serve", "up.run"}, "trainer": {"run", "ingest.run"}, "storage": set[str]()}
-BOOTSTRAP = {"service": {"bootstrap"}, "trainer": set[str](), "storage": set[str]()}
+ENTRY = {"service": {"serve", "up.run"}, "trainer": {"run", "ingest.run", "ingest.dead_letters"}, "storage": set[str]()}
+BOOTSTRAP = {"service": {"bootstrap"}, "trainer": set[str](), "storage": {"event_logs"}}
 
 
 def sources() -> list[Path]:

@@ -1,8 +1,10 @@
 """What every event log keeps: one class of tests, run on each implementation."""
 
 import itertools
+import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.settings import Settings
 from storage.event_log import EventLogReader, EventLogWriter, LogUnavailableError, Partition, Record
+from storage.kafka_reader import KafkaEventLogReader
+from storage.kafka_writer import KafkaEventLogWriter
 from storage.sql_log import SqlEventLogReader, SqlEventLogWriter
 
 WAIT_SECONDS = 10.0
@@ -19,7 +24,7 @@ MARGIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Log:
-    """One log, empty at first: each call makes another writer of it, or another reader."""
+    """One log, empty at first: each call makes another writer of it, or another reader of all its partitions."""
 
     writer: Callable[[], EventLogWriter]
     reader: Callable[[], EventLogReader]
@@ -149,7 +154,7 @@ class EventLogContract:
 
         thread = threading.Thread(target=write)
         thread.start()
-        watermark = dict.fromkeys(reader.assignment(), 0.0)
+        watermark = dict.fromkeys(reader.assignment(), -math.inf)
         polls = 0
         try:
             while polls < 30:
@@ -242,7 +247,7 @@ class EventLogContract:
 
         append(writer, b"c", b"d")
 
-        assert [r.value for r in log.read_all(reader)] == [b"c", b"d"]
+        assert sorted(r.value for r in log.read_all(reader)) == [b"c", b"d"]
 
 
 class TestSqliteEventLog(EventLogContract):
@@ -262,6 +267,35 @@ class TestSqliteEventLog(EventLogContract):
                 return made
 
             return Log(writer, reader, quiet_seconds=0.03)
+
+        yield make
+        for one in opened:
+            one.close()
+
+
+class TestKafkaEventLog(EventLogContract):
+    @pytest.fixture
+    def make_log(self, kafka_servers: str) -> Iterator[Callable[[], Log]]:
+        opened: list[EventLogWriter | EventLogReader] = []
+
+        def make() -> Log:
+            prefix = f"contract-{uuid.uuid4().hex}-"
+            settings = Settings(kafka=kafka_servers, kafka_topic_prefix=prefix, kafka_partitions=2)
+
+            def writer() -> EventLogWriter:
+                opened.append(made := KafkaEventLogWriter(settings, time.time))
+                return made
+
+            def reader() -> EventLogReader:
+                alone = settings.model_copy(update={"kafka_group": uuid.uuid4().hex})
+                opened.append(made := KafkaEventLogReader(alone, time.time))
+                deadline = time.monotonic() + WAIT_SECONDS
+                while not made.assignment() and time.monotonic() < deadline:
+                    made.poll(1, 0.1)
+                made.seek({})
+                return made
+
+            return Log(writer, reader, quiet_seconds=0.6)
 
         yield make
         for one in opened:

@@ -12,16 +12,10 @@ from sqlalchemy import Engine, text
 
 from schemas.messages import Candidate, Decision, LoggedItem
 from storage.database import migrate, open_store, reading
-from storage.event_log import Partition
-from storage.replay_store import (
-    DeadLetter,
-    OpenDecision,
-    ReplayStore,
-    RewardRow,
-    StaleOffsetsError,
-    StoredEvent,
-    UnknownDecisionError,
-)
+from storage.event_log import DeadLetter, Partition
+from storage.offsets import StaleOffsetsError
+from storage.open_decisions import OpenDecision, StoredEvent
+from storage.replay_store import ReplayStore, RewardRow, UnknownDecisionError
 from storage.reward_tail import RewardTail, Tail
 from storage.story import (
     RewardTotal,
@@ -212,13 +206,15 @@ class ReplayStoreContract:
 
     # Decisions with their events
 
-    def test_due_are_the_earliest_open_ones_decided_until_then(self, store: ReplayStore) -> None:
+    def test_due_are_the_earliest_open_ones_decided_before_then(self, store: ReplayStore) -> None:
         self.add(store, *[decision(f"d{at}", at=float(at)) for at in (104, 101, 103, 102, 105)])
         self.finish(store, reward("d102", 1.0, 0.0))
         with store.transaction() as transaction:
-            assert [d.decision_id for d in transaction.due(104.0, limit=10)] == ["d101", "d103", "d104"]
-            assert [d.decision_id for d in transaction.due(104.0, limit=2)] == ["d101", "d103"]
-            assert transaction.due(100.9, limit=10) == []
+            assert [d.decision_id for d in transaction.due(104.1, limit=10)] == ["d101", "d103", "d104"]
+            assert [d.decision_id for d in transaction.due(104.0, limit=10)] == ["d101", "d103"]
+            assert [d.decision_id for d in transaction.due(104.1, limit=2)] == ["d101", "d103"]
+            assert transaction.due(101.0, limit=10) == []
+            assert [transaction.has_due(at) for at in (101.0, 101.1)] == [False, True]
 
     def test_an_open_decision_has_its_events_by_time_then_id(self, store: ReplayStore) -> None:
         events = [click("z", "d", at=101.0), click("y", "d", at=103.0), click("x", "d", at=101.0), click("w", "other")]
@@ -267,6 +263,17 @@ class ReplayStoreContract:
             assert transaction.touched(["d"]) == []
             transaction.add_decisions([(decision("d"), 1.0)])
             assert [e.event_id for e in transaction.touched(["d"])[0].events] == ["e"]
+
+    def test_an_event_of_days_before_its_decision_is_not_joined_whatever_is_asked_for_with_it(
+        self, store: ReplayStore
+    ) -> None:
+        day = 86_400.0
+        early = decision("early", at=100.0)
+        with store.transaction() as transaction:
+            transaction.add_decisions([(early, 102.0), (decision("late", at=2 * day), 2 * day)])
+            transaction.add_feedback([click("e", "late", at=200.0)])
+            events = {each.decision_id: each.events for each in transaction.touched(["early", "late"])}
+        assert events == {"early": (), "late": ()}
 
     # Rewards
 
@@ -459,5 +466,14 @@ class TestSqliteReplayStore(ReplayStoreContract):
         url = f"sqlite:///{tmp_path / 'steadyrank.db'}"
         migrate(url)
         engine = open_store(url)
+        yield engine
+        engine.dispose()
+
+
+class TestPostgresqlReplayStore(ReplayStoreContract):
+    @pytest.fixture
+    def engine(self, postgresql_url: str) -> Iterator[Engine]:
+        migrate(postgresql_url)
+        engine = open_store(postgresql_url)
         yield engine
         engine.dispose()

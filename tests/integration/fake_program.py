@@ -42,7 +42,8 @@ def serve(options: argparse.Namespace, stop: Event) -> None:
 def ingest(options: argparse.Namespace, stop: Event) -> None:
     """Ten events a second, so that those of the shoppers are not all stored when they leave."""
     from storage.database import open_store  # noqa: PLC0415 (the others start faster without)
-    from storage.replay_store import ReplayStore, StoredEvent  # noqa: PLC0415
+    from storage.open_decisions import StoredEvent  # noqa: PLC0415
+    from storage.replay_store import ReplayStore  # noqa: PLC0415
 
     store, now = ReplayStore(open_store(f"sqlite:///{options.data}/steadyrank.db")), time.time()
     for i in range(NUM_ACCEPTED):

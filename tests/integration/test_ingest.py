@@ -22,7 +22,8 @@ from schemas.settings import Settings
 from storage.catalogue import Catalogue
 from storage.database import StoreUnavailableError, migrate, open_store
 from storage.event_log import Topic
-from storage.replay_store import IngestTransaction, ReplayStore, StaleOffsetsError
+from storage.offsets import StaleOffsetsError
+from storage.replay_store import IngestTransaction, ReplayStore
 from storage.reward_tail import RewardTail
 from storage.sql_log import SqlEventLogReader, SqlEventLogWriter
 from trainer.ingest import consumer as consumer_module
@@ -133,10 +134,10 @@ def test_a_reward_becomes_final_when_the_log_has_been_read_past_its_window(world
     world.decide("d1")
     world.feed("click", "d1", "e1")
     assert world.consumer.step() == 2
-    world.clock.now = START + 10.9  # read up to START + 9.9: the margin of the log
+    world.clock.now = START + 11.0  # read up to START + 10: the margin of the log; what is of that time may be unread
     world.consumer.step()
     assert world.rewards() == {}
-    world.clock.now = START + 11.0
+    world.clock.now = START + 11.1
     assert world.consumer.step() == 0
     assert world.rewards() == {"d1": [1.0, 0.0]}
     assert world.sample("final_rewards_total") == 1
@@ -195,7 +196,7 @@ def test_repeats_change_nothing(world: World) -> None:
         world.decide("d1")
         world.feed("click", "d1", "e1")
         world.consumer.step()
-    world.clock.now = START + 11
+    world.clock.now = START + 12
     world.consumer.step()
     assert (world.count("decisions"), world.count("feedback"), world.rewards()) == (1, 1, {"d1": [1.0, 0.0]})
 

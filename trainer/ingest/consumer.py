@@ -6,23 +6,30 @@ from threading import Event
 
 from schemas.loop_file import Loop
 from storage.database import StoreUnavailableError
-from storage.event_log import EventLogReader, LogUnavailableError, Partition, Poll
-from storage.replay_store import IngestTransaction, ReplayStore, StaleOffsetsError
+from storage.event_log import DeadLetterSink, EventLogReader, LogUnavailableError, Partition, Poll
+from storage.offsets import StaleOffsetsError
+from storage.replay_store import IngestTransaction, ReplayStore
+from trainer.ingest.dead_letter_limit import DeadLetterLimit
 from trainer.ingest.finality import RewardChanges, reward_changes
 from trainer.ingest.parse import Parsed, parse
 from trainer.metrics import IngestMetrics
 
 _LOG = logging.getLogger(__name__)
 
-MAX_RECORDS = 200
+MAX_RECORDS = 5_000
 MAX_FINALS = 2_000
 """Due rewards made final in one transaction; what is left waits for the next step."""
 POLL_SECONDS = 0.5
 PAUSE_SECONDS = 0.05
 """After a step that found little, so that records which arrive one by one share a transaction."""
+PAUSED_SECONDS = 1.0
+"""Between two looks whether someone resumed it."""
 TRIM_EVERY_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 5.0
+_ADVICE = (
+    "`steadyrank dead-letters list` shows it; mend the producer or the loop file, then `steadyrank dead-letters resume`"
+)
 
 
 class IngestConsumer:
@@ -36,17 +43,24 @@ class IngestConsumer:
         clock: Callable[[], float],
         metrics: IngestMetrics,
         *,
+        limit: DeadLetterLimit | None = None,
+        dead_letters: DeadLetterSink | None = None,
         retention_seconds: float = 3600.0,
     ) -> None:
+        """`dead_letters` takes what is bad before the rest is stored; without one the store's own table does."""
         self._reader = reader
         self._store = store
         self._loop = loop
         self._clock = clock
         self._metrics = metrics
+        self._limit = limit
+        self._dead_letters = dead_letters
         self._retention_seconds = retention_seconds
         self._offsets: dict[Partition, int] = {}  # as stored
-        self._placed: frozenset[Partition] | None = None  # None: the reader may stand elsewhere than the store says
+        self._is_in_step = False  # whether the reader stands where the store says
+        self._known: frozenset[Partition] = frozenset()  # to the store
         self._is_behind = False
+        self._is_paused = False
         self._trim_at = clock() + TRIM_EVERY_SECONDS
 
     def run(self, stop: Event) -> None:
@@ -54,16 +68,20 @@ class IngestConsumer:
         backoff_seconds = FIRST_BACKOFF_SECONDS
         while not stop.is_set():
             try:
-                num_records = self.step()
+                num_records = 0 if self._look_for_pause() else self.step()
             except Exception as error:  # noqa: BLE001 whatever is wrong, the log keeps until it is put right
                 is_known = isinstance(error, StoreUnavailableError | LogUnavailableError | StaleOffsetsError)
                 _LOG.warning("ingest: step failed, again in %.1f s: %s", backoff_seconds, error, exc_info=not is_known)
                 self._metrics.failures.labels(type(error).__name__).inc()
+                if isinstance(error, StaleOffsetsError):
+                    backoff_seconds = FIRST_BACKOFF_SECONDS  # nothing is away
                 stop.wait(backoff_seconds)
                 backoff_seconds = min(2 * backoff_seconds, MAX_BACKOFF_SECONDS)
             else:
                 backoff_seconds = FIRST_BACKOFF_SECONDS
-                if num_records < MAX_RECORDS and not self._is_behind:
+                if self._is_paused:
+                    stop.wait(PAUSED_SECONDS)
+                elif num_records < MAX_RECORDS and not self._is_behind:
                     stop.wait(PAUSE_SECONDS)
 
     def step(self) -> int:
@@ -73,46 +91,79 @@ class IngestConsumer:
             StoreUnavailableError, LogUnavailableError: nothing was written; stepping again is harmless.
             StaleOffsetsError: another consumer was here; the next step goes on from where it got to.
         """
-        assigned = self._place_reader()
+        self._place_reader()
         poll = self._reader.poll(MAX_RECORDS, 0.0 if self._is_behind else POLL_SECONDS)
+        known = self._reader.partitions()
         parsed = parse(poll.records, self._loop.feedback_kinds)
+        why_pause = self._limit.add(parsed.judged) if self._limit else None
         next_offsets = self._offsets | {record.partition: record.offset + 1 for record in poll.records}
-        self._placed = None  # until the commit the reader is ahead of the store
+        self._is_in_step = False  # until the commit the reader is ahead of the store
+        if self._dead_letters is not None:
+            self._dead_letters.put(parsed.dead_letters)
         with self._store.transaction() as transaction:
+            transaction.make_known(known - self._known)
             transaction.advance(self._offsets, next_offsets, poll.read_up_to)
-            transaction.add_decisions(parsed.decisions)
-            transaction.add_feedback(parsed.events)
-            transaction.add_dead_letters(parsed.dead_letters)
+            self._write(transaction, parsed)
             changes = self._write_rewards(transaction, parsed)
-        self._placed, self._offsets = assigned, next_offsets
+            if why_pause:
+                transaction.pause(self._clock(), why_pause)
+        self._is_in_step, self._offsets, self._known = True, next_offsets, self._known | known
         self._observe(poll, parsed, changes)
         self._trim()
         return len(poll.records)
 
-    def _place_reader(self) -> frozenset[Partition]:
+    def _look_for_pause(self) -> bool:
+        """Whether ingest is paused; says so when that changes."""
+        is_paused = self._store.is_paused()
+        if is_paused and not self._is_paused:
+            _LOG.error("ingest is paused: too much of what it read was bad. %s", _ADVICE)
+        if self._is_paused and not is_paused:
+            _LOG.info("ingest goes on")
+            if self._limit:
+                self._limit.reset()
+        self._is_paused = is_paused
+        self._metrics.paused.set(is_paused)
+        return is_paused
+
+    def _place_reader(self) -> None:
         """Seeks to the stored offsets: at the start, after a failed step, and when the assignment changed."""
-        assigned = self._reader.assignment()
-        if assigned != self._placed:
-            stored = self._store.next_offsets()
-            self._offsets = {partition: stored[partition] for partition in assigned if partition in stored}
-            self._reader.seek(self._offsets)
-        return assigned
+        if self._is_in_step and self._reader.is_placed():
+            return
+        stored = self._store.next_offsets()
+        self._offsets = {partition: stored[partition] for partition in self._reader.assignment() if partition in stored}
+        self._reader.seek(self._offsets)
+        if self._limit:
+            self._limit.reset()  # what is read again counts once
+
+    def _write(self, transaction: IngestTransaction, parsed: Parsed) -> None:
+        transaction.add_decisions(parsed.decisions)
+        transaction.add_feedback(parsed.events)
+        if self._dead_letters is None:
+            transaction.add_dead_letters(parsed.dead_letters)
 
     def _write_rewards(self, transaction: IngestTransaction, parsed: Parsed) -> RewardChanges:
         ended_at = transaction.watermark("feedback") - self._loop.reward.wait_seconds
+        if not (parsed.decisions or parsed.events or transaction.has_due(ended_at)):
+            self._is_behind = False
+            return RewardChanges([], [], 0)
+        transaction.lock_rewards()
         due = transaction.due(ended_at, MAX_FINALS)
         self._is_behind = len(due) == MAX_FINALS
-        touched = transaction.touched(self._may_have_changed(parsed))
+        touched = transaction.touched(self._may_have_changed(transaction, parsed))
         new_event_ids = {event.event_id for event in parsed.events}
         changes = reward_changes(due, touched, new_event_ids, self._loop, self._clock())
         transaction.write_rewards([*changes.finals, *changes.corrections])
         return changes
 
-    def _may_have_changed(self, parsed: Parsed) -> set[str]:
-        """The decisions that new events speak of, and new ones whose closing event may have come before them."""
-        ids = {event.decision_id for event in parsed.events}
-        if self._loop.reward.closes:
-            ids.update(decision.decision_id for decision, _ in parsed.decisions)
+    def _may_have_changed(self, transaction: IngestTransaction, parsed: Parsed) -> set[str]:
+        """Final decisions that new events speak of, those that one closes, and new ones that an earlier one did."""
+        closes = self._loop.reward.closes
+        ids = transaction.final_among({event.decision_id for event in parsed.events})
+        ids.update(event.decision_id for event in parsed.events if event.kind in closes)
+        if closes and parsed.decisions:
+            new_ids = [decision.decision_id for decision, _ in parsed.decisions]
+            earliest = min(min(decision.decided_at.timestamp(), at) for decision, at in parsed.decisions)
+            ids |= transaction.with_events(new_ids, closes, earliest)
         return ids
 
     def _observe(self, poll: Poll, parsed: Parsed, changes: RewardChanges) -> None:

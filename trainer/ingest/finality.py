@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from schemas.loop_file import Loop
-from storage.replay_store import OpenDecision, RewardRow, StoredEvent
+from storage.open_decisions import OpenDecision, StoredEvent
+from storage.replay_store import RewardRow
 from trainer.ingest.reward_rule import counts, outcome_of
 
 
@@ -13,7 +14,7 @@ class RewardChanges:
     finals: list[RewardRow]
     corrections: list[RewardRow]
     num_strangers: int
-    """New events about items that their decision did not show."""
+    """Events about items that their decision did not show: of those made final, and new ones of final decisions."""
 
 
 def reward_changes(
@@ -27,16 +28,17 @@ def reward_changes(
 
     Only a new event that counts may correct a final reward, so that a changed `[reward]` leaves the past alone.
     """
-    finals = {decision.decision_id: _final(decision, loop, now) for decision in due}
+    finals = {decision.decision_id: decision for decision in due}
     corrections = []
     num_strangers = 0
     for decision in touched:
-        num_strangers += sum(e.event_id in new_event_ids and _is_strange(e, decision) for e in decision.events)
         if decision.final_at is not None:
+            num_strangers += sum(e.event_id in new_event_ids and _is_strange(e, decision) for e in decision.events)
             corrections += _correction(decision, decision.final_at, new_event_ids, loop, now)
-        elif decision.decision_id not in finals and outcome_of(decision, loop).closed_at is not None:
-            finals[decision.decision_id] = _final(decision, loop, now)
-    return RewardChanges(list(finals.values()), corrections, num_strangers)
+        elif outcome_of(decision, loop).closed_at is not None:
+            finals[decision.decision_id] = decision
+    num_strangers += sum(_is_strange(e, decision) for decision in finals.values() for e in decision.events)
+    return RewardChanges([_final(decision, loop, now) for decision in finals.values()], corrections, num_strangers)
 
 
 def _is_strange(event: StoredEvent, decision: OpenDecision) -> bool:

@@ -3,7 +3,8 @@
 Pure; never raises, whatever the records hold.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
@@ -18,13 +19,15 @@ from schemas.messages import (
     FeedbackEvent,
     has_control_character,
 )
-from storage.event_log import Record
-from storage.replay_store import DeadLetter, StoredEvent
+from storage.event_log import DeadLetter, Partition, Record
+from storage.open_decisions import StoredEvent
 
 _Message = TypeVar("_Message", Decision, FeedbackEvent)
 _Row = TypeVar("_Row")
 
 _SEED_END = 2**63
+_FIRST_SECOND = -62_135_596_800.0
+"""Of the year 1, in UTC: a time zone may lead further back, where no date is that could be shown."""
 _MAX_NAME_LENGTH = 64  # of the store's columns for loop hashes and policy versions
 _CONTAINERS = frozenset((dict, list))
 # Invalid UTF-8 and too deep a nesting leave msgspec as Python's own errors.
@@ -39,6 +42,8 @@ class Parsed:
     """Each with its `received_at`: the record's time."""
     events: list[StoredEvent] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    judged: list[tuple[int, int]] = field(default_factory=list)
+    """How many elements of each record were good, and how many bad."""
 
 
 class _BrokenRuleError(ValueError):
@@ -63,6 +68,8 @@ class _Decoders(Generic[_Message]):
 _DECISIONS = _Decoders(Decision)
 _FEEDBACK = _Decoders(FeedbackEvent)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+# Of a string that does not end all the rest is part: so that nothing is looked at twice.
+_OUTLINE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def parse(records: Iterable[Record], kinds: Collection[str]) -> Parsed:
@@ -70,10 +77,13 @@ def parse(records: Iterable[Record], kinds: Collection[str]) -> Parsed:
     parsed = Parsed()
     to_event = partial(_stored_event, kinds=kinds)
     for record in records:
+        num_bad_before = len(parsed.dead_letters)
+        good: Sequence[object]
         if record.partition.topic == "decisions":
-            parsed.decisions += _rows(record, _DECISIONS, _received_decision, parsed.dead_letters)
+            parsed.decisions += (good := _rows(record, _DECISIONS, _received_decision, parsed.dead_letters))
         else:
-            parsed.events += _rows(record, _FEEDBACK, to_event, parsed.dead_letters)
+            parsed.events += (good := _rows(record, _FEEDBACK, to_event, parsed.dead_letters))
+        parsed.judged.append((len(good), len(parsed.dead_letters) - num_bad_before))
     return parsed
 
 
@@ -118,11 +128,43 @@ def _is_array(value: bytes) -> bool:
 
 def _split(value: bytes) -> list[bytes]:
     """The JSON of each element of an array, as it was written; anything else is its own only element."""
-    return [bytes(raw) for raw in _ELEMENTS.decode(value)] if _is_array(value) else [value]
+    if not _is_array(value):
+        return [value]
+    try:
+        return [bytes(raw) for raw in _ELEMENTS.decode(value)]
+    except _UNREADABLE:
+        # Half a surrogate pair, as JavaScript writes of a text that it cut, or NaN: that element alone is bad.
+        elements = _split_by_outline(value)
+        if elements is None:
+            raise
+        return elements
+
+
+def _split_by_outline(value: bytes) -> list[bytes] | None:
+    """The elements of what looks like an array by its strings, brackets and commas; None if it does not."""
+    elements, depth, start = [], 0, 1 + value.index(b"[")
+    for found in _OUTLINE.finditer(value):
+        at = found.start()
+        mark = value[at : at + 1]
+        if mark in b",]}" and depth == 1:
+            elements.append(value[start:at].strip())
+            start = at + 1
+        depth += (mark in b"[{") - (mark in b"]}")
+        if depth == 0:
+            is_array = mark == b"]" and all(elements) and not value[start:].strip()
+            return elements if is_array else None
+    return None
 
 
 def _dead_letter(record: Record, index: int, reason: str, error: Exception, value: bytes) -> DeadLetter:
-    return DeadLetter(record.partition, record.offset, index, reason, str(error), value, record.appended_at)
+    # A text that somebody sent may be part of the detail, and PostgreSQL stores no NUL.
+    detail = str(error).replace("\x00", "\\x00")
+    return DeadLetter(record.partition, record.offset, index, reason, detail, value, record.appended_at)
+
+
+def origin_id(partition: Partition, offset: int, index: int) -> str:
+    """The `event_id` of an event whose producer gave it none: the same whenever the record is read."""
+    return f"{partition.topic}:{partition.number}:{offset}:{index}"
 
 
 def _stored_event(event: FeedbackEvent, record: Record, index: int, kinds: Collection[str]) -> StoredEvent:
@@ -131,10 +173,10 @@ def _stored_event(event: FeedbackEvent, record: Record, index: int, kinds: Colle
         raise _BrokenRuleError("unknown_kind", f"kind {event.kind!r} is none of the loop's: {', '.join(sorted(kinds))}")
     _check_ids((event.decision_id, event.event_id or "", event.item_id or ""))
     occurred_at = record.appended_at if event.occurred_at is None else event.occurred_at.timestamp()
+    occurred_at = max(occurred_at, _FIRST_SECOND)
     _check_time("occurred_at", occurred_at, record)
-    origin = f"{record.partition.topic}:{record.partition.number}:{record.offset}:{index}"
     return StoredEvent(
-        event_id=event.event_id or origin,
+        event_id=event.event_id or origin_id(record.partition, record.offset, index),
         decision_id=event.decision_id,
         item_id=event.item_id,
         kind=event.kind,
@@ -192,6 +234,8 @@ def _check_slate(decision: Decision) -> None:
 
 def _check_storable(decision: Decision) -> None:
     """What would fail in the store would fail at every new attempt, and hold up all that comes after it."""
+    if decision.decided_at.timestamp() < _FIRST_SECOND:
+        raise _BrokenRuleError("wrong_shape", f"decided_at {decision.decided_at} lies before the year 1, in UTC")
     if not -_SEED_END <= decision.seed < _SEED_END:
         raise _BrokenRuleError("wrong_shape", f"seed {decision.seed} does not fit into 64 bits")
     for name, text in (("loop_hash", decision.loop_hash), ("policy_version", decision.policy_version or "")):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.loop_file import Loop, Reward
-from storage.replay_store import OpenDecision, StoredEvent
+from storage.open_decisions import OpenDecision, StoredEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,30 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits seconds for a lock."""
     monkeypatch.setattr(store, "BUSY_SECONDS", 0.05)
     monkeypatch.setattr(
-        bootstrap, "SqlEventLogWriter", lambda url, clock: SqlEventLogWriter(url, clock, busy_seconds=0.05)
+        bootstrap,
+        "open_writer",
+        lambda settings, clock: SqlEventLogWriter(settings.log_url, clock, busy_seconds=0.05),
     )
+
+
+@pytest.fixture
+def spoolless(settings: Settings) -> Settings:
+    return settings.model_copy(update={"spool": "off"})
+
+
+def clicks(*event_ids: str) -> list[dict[str, str]]:
+    return [{"decision_id": "d", "kind": "click", "event_id": event_id} for event_id in event_ids]
+
+
+def feedback_ids(ranker: LocalRanker) -> set[str]:
+    """Of what the event log has; what it was given twice counts once, as it does in the store."""
+    return {event.event_id or "" for event in ranker.logged()[1]}
+
+
+def spooled_bytes(settings: Settings) -> int:
+    folder = settings.spool_folder
+    assert folder is not None
+    return sum(path.stat().st_size for path in folder.glob("*"))
 
 
 def events_db(ranker: LocalRanker) -> Path:
@@ -28,15 +50,62 @@ def store_db(settings: Settings) -> Path:
     return settings.data / "steadyrank.db"
 
 
-def test_while_the_log_is_locked_feedback_is_503_and_none_is_taken(settings: Settings, loop: Loop) -> None:
+def test_while_the_log_is_locked_feedback_waits_in_the_spool_and_is_logged_later(
+    settings: Settings, loop: Loop
+) -> None:
     ranker = LocalRanker(settings, loop)
+    ranker.wait_for(lambda: ranker.parts.is_ready)
     with locked(events_db(ranker)):
-        refused = ranker.post("/feedback", [{"decision_id": "d", "kind": "click", "event_id": f"e{i}"} for i in (1, 2)])
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-        assert refused.headers["content-type"] == "application/problem+json"
-    accepted = ranker.post("/feedback", {"decision_id": "d", "kind": "click", "event_id": "e3"})
-    assert accepted.json() == {"accepted": 1, "spooled": 0}
-    assert [event.event_id for event in ranker.logged()[1]] == ["e3"]
+        for i in range(20):
+            accepted = ranker.post("/feedback", clicks(f"e{i}", f"f{i}"))
+            assert (accepted.status_code, accepted.json()) == (202, {"accepted": 2, "spooled": 2})
+        assert "the event log is away" in ranker.ask("GET", "/readyz").json()["trouble"]
+        metrics = ranker.ask("GET", "/metrics").text
+        assert "steadyrank_log_away 1.0" in metrics
+        assert "steadyrank_feedback_spooled_total 40.0" in metrics
+        assert spooled_bytes(settings) > 0
+    ranker.wait_for(lambda: spooled_bytes(settings) == 0)
+    assert feedback_ids(ranker) == {f"{name}{i}" for name in "ef" for i in range(20)}
+    assert ranker.ask("GET", "/readyz").json()["trouble"] is None
+    assert ranker.post("/feedback", clicks("last")).json() == {"accepted": 1, "spooled": 0}
+    ranker.close()
+    assert settings.spool_folder is not None
+    assert list(settings.spool_folder.iterdir()) == []
+
+
+def test_without_a_spool_feedback_is_503_while_the_log_is_locked_and_none_is_taken(
+    spoolless: Settings, loop: Loop
+) -> None:
+    ranker = LocalRanker(spoolless, loop)
+    with locked(events_db(ranker)):
+        for _ in range(2):
+            refused = ranker.post("/feedback", clicks("e1", "e2"))
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert refused.headers["content-type"] == "application/problem+json"
+    ranker.wait_for(lambda: ranker.post("/feedback", clicks("e3")).status_code == 202)
+    assert feedback_ids(ranker) == {"e3"}
+    assert not (spoolless.data / "spool").exists()
+    ranker.close()
+
+
+def test_past_the_spool_s_bound_feedback_is_503_and_what_was_taken_is_logged_later(
+    settings: Settings, loop: Loop
+) -> None:
+    ranker = LocalRanker(settings.model_copy(update={"spool_max_bytes": 1 << 20}), loop)
+    taken: set[str] = set()
+    with locked(events_db(ranker)):
+        for n in range(20):
+            ids = [f"{n}-{i}-{'e' * 240}" for i in range(1_000)]
+            answer = ranker.post("/feedback", clicks(*ids))
+            if answer.status_code != 202:
+                break
+            taken.update(ids)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert "the spool is full" in answer.json()["detail"]
+        assert 2_000 <= len(taken) <= 4_000
+    ranker.wait_for(lambda: ranker.post("/feedback", clicks("last")).json().get("spooled") == 0)
+    ranker.wait_for(lambda: spooled_bytes(settings) == 0)
+    assert feedback_ids(ranker) == {*taken, "last"}
     ranker.close()
 
 
@@ -44,9 +113,36 @@ def test_while_the_log_is_locked_decisions_are_made_and_logged_later(settings: S
     ranker = LocalRanker(settings, loop)
     with locked(events_db(ranker)):
         ids = [ranker.recommend(candidates=["a", "b"])["decision_id"] for _ in range(30)]
+        ranker.wait_for(lambda: spooled_bytes(settings))
+    ranker.wait_for(lambda: {decision.decision_id for decision in ranker.logged()[0]} == set(ids))
+    ranker.close()
+
+
+def test_without_a_spool_decisions_wait_in_memory_while_the_log_is_locked(spoolless: Settings, loop: Loop) -> None:
+    ranker = LocalRanker(spoolless, loop)
+    with locked(events_db(ranker)):
+        ids = [ranker.recommend(candidates=["a", "b"])["decision_id"] for _ in range(30)]
         ranker.wait(0.2)
     ranker.wait_for(lambda: len(ranker.logged()[0]) == 30)
     assert [decision.decision_id for decision in ranker.logged()[0]] == ids
+    ranker.close()
+
+
+@pytest.mark.parametrize("spool", ["", "off"])
+def test_durable_decisions_are_given_only_when_they_are_kept(settings: Settings, loop: Loop, spool: str) -> None:
+    ranker = LocalRanker(settings.model_copy(update={"durable_decisions": True, "spool": spool}), loop)
+    request = {"candidates": ["a", "b"], "decision_id": "during"}
+    with locked(events_db(ranker)):
+        answer = ranker.post("/recommend", request)
+        assert answer.status_code == (200 if spool == "" else 503)
+        assert answer.headers.get("retry-after") == (None if spool == "" else "1")
+    ranker.wait_for(lambda: ranker.post("/recommend", request).status_code == 200)
+    given = ranker.recommend(**request)
+    ranker.wait_for(lambda: ranker.logged()[0])
+    (decision,) = ranker.logged()[0]
+    assert [item.item_id for item in decision.items] == [item["item_id"] for item in given["items"]]
+    last = ranker.recommend(candidates=["a", "b"])["decision_id"]
+    assert ranker.logged()[0][-1].decision_id == last
     ranker.close()
 
 
@@ -99,9 +195,29 @@ def test_it_starts_without_a_data_folder_that_can_be_made(tmp_path: Path, loop: 
     ranker.close()
 
 
-def test_it_ends_while_all_is_away(settings: Settings, loop: Loop) -> None:
+def test_it_starts_and_serves_without_a_broker(settings: Settings, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the writer is the one of the settings
+    without = settings.model_copy(update={"kafka": "127.0.0.1:1"})
+    ranker = LocalRanker(without, loop)
+    decided = ranker.recommend(candidates=["a"])["decision_id"]
+    assert ranker.post("/feedback", clicks("e1")).json() == {"accepted": 1, "spooled": 1}
+    ranker.close()
+    again = LocalRanker(settings, loop)  # on another log, which shows what the spool holds
+    again.wait_for(lambda: not spooled_bytes(settings))
+    assert feedback_ids(again) == {"e1"}
+    assert [decision.decision_id for decision in again.logged()[0]] == [decided]
+    again.close()
+
+
+@pytest.mark.parametrize("spool", ["", "off"])
+def test_it_ends_while_all_is_away(settings: Settings, loop: Loop, spool: str) -> None:
+    """What it decided is there for the next start, if there is a spool."""
     with locked(settings.data / "events.db"), locked(store_db(settings)):
-        ranker = LocalRanker(settings, loop)
-        ranker.recommend(candidates=["a"])
+        ranker = LocalRanker(settings.model_copy(update={"spool": spool}), loop)
+        decided = ranker.recommend(candidates=["a"])["decision_id"]
         ranker.close()
     assert ranker.logged() == ([], [])
+    again = LocalRanker(settings, loop)
+    again.wait_for(lambda: not spooled_bytes(settings))
+    assert [decision.decision_id for decision in again.logged()[0]] == ([decided] if spool == "" else [])
+    again.close()

@@ -10,7 +10,8 @@ from schemas.loop_file import Loop
 from schemas.messages import Decision, LoggedItem
 from schemas.settings import Settings
 from storage.database import open_store
-from storage.replay_store import ReplayStore, RewardRow, StoredEvent
+from storage.open_decisions import StoredEvent
+from storage.replay_store import ReplayStore, RewardRow
 from storage.reward_tail import RewardTail
 from tests.integration.service.conftest import LocalRanker
 from tests.unit.service import made

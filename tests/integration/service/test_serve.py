@@ -1,5 +1,6 @@
 """The ranker's process."""
 
+import json
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
@@ -18,26 +19,30 @@ from schemas.loop_file import Loop
 from schemas.settings import Settings, SettingsError
 from service.serve import run_serve
 from storage.sql_log import SqlEventLogReader
+from tests.integration.service.conftest import locked
 
 ROOT = Path(__file__).parents[3]
 LOOP_FILE = ROOT / "schemas" / "loop.toml"
 START = """
-import logging, sys
+import json, logging, sys
 from pathlib import Path
 from schemas.loop_file import read_loop
 from schemas.settings import Settings
 from service.serve import run_serve
 logging.basicConfig(level=logging.INFO)
-settings = Settings(data=Path(sys.argv[1]), port=0, decision_log_seconds=5.0)
+settings = Settings(data=Path(sys.argv[1]), port=0, **json.loads(sys.argv[3]))
 run_serve(settings, read_loop(Path(sys.argv[2])))
 assert "torch" not in sys.modules
 """
 
 
 @contextmanager
-def process(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    data: Path, *, decision_log_seconds: float = 5.0, is_durable: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The ranker as a process of its own, answering; yields it and its URL."""
-    command = [sys.executable, "-W", "error", "-c", START, str(data), str(LOOP_FILE)]
+    settings = json.dumps({"decision_log_seconds": decision_log_seconds, "durable_decisions": is_durable})
+    command = [sys.executable, "-W", "error", "-c", START, str(data), str(LOOP_FILE), settings]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
         try:
             assert child.stderr is not None
@@ -70,13 +75,10 @@ def test_told_to_end_it_logs_the_last_decisions_and_exits_with_0(tmp_path: Path,
 
 
 def num_logged(data: Path) -> int:
-    reader = SqlEventLogReader(Settings(data=data).log_url, clock=time.time)
-    try:
-        return sum(record.value.count(b'"decided_at"') for record in reader.poll(1_000, 0).records)
-    finally:
-        reader.close()
+    return logged(data).count(b'"decided_at"')
 
 
+@pytest.mark.slow
 def test_killed_it_loses_no_feedback_that_it_acknowledged(tmp_path: Path) -> None:
     with process(tmp_path) as (child, url):
         for i in range(20):
@@ -84,10 +86,75 @@ def test_killed_it_loses_no_feedback_that_it_acknowledged(tmp_path: Path) -> Non
             assert httpx.post(f"{url}/feedback", json=event).status_code == 202
         os.kill(child.pid, signal.SIGKILL)
         child.wait(10)
-    reader = SqlEventLogReader(Settings(data=tmp_path).log_url, clock=time.time)
-    logged = b"".join(record.value for record in reader.poll(1_000, 0).records)
-    reader.close()
-    assert all(f'"e{i}"'.encode() in logged for i in range(20))
+    found = logged(tmp_path)
+    assert all(f'"e{i}"'.encode() in found for i in range(20))
+
+
+def logged(data: Path) -> bytes:
+    reader = SqlEventLogReader(Settings(data=data).log_url, clock=time.time)
+    try:
+        return b"".join(record.value for record in reader.poll(1_000, 0).records)
+    finally:
+        reader.close()
+
+
+def wait_until_relayed(data: Path) -> None:
+    for _ in range(1_000):
+        if not list((data / "spool").iterdir()):
+            return
+        time.sleep(0.02)
+    pytest.fail("the spool was not relayed")
+
+
+@pytest.mark.slow
+def test_killed_in_an_outage_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    """The next process adopts what the dead one had spooled."""
+    with process(tmp_path) as (child, url), locked(tmp_path / "events.db"):
+        for i in range(20):
+            event = {"decision_id": "d", "kind": "click", "event_id": f"e{i}"}
+            accepted = httpx.post(f"{url}/feedback", json=event, timeout=10)
+            assert (accepted.status_code, accepted.json()) == (202, {"accepted": 1, "spooled": 1})
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+    assert b'"e0"' not in logged(tmp_path)
+    with process(tmp_path):
+        wait_until_relayed(tmp_path)
+    relayed = logged(tmp_path)
+    assert [relayed.count(f'"e{i}"'.encode()) for i in range(20)] == [1] * 20
+
+
+@pytest.mark.slow
+def test_killed_it_loses_only_decisions_that_were_not_acknowledged_yet(tmp_path: Path) -> None:
+    """Those of the last 20 ms, and of as long as the log's acknowledgement takes: here 2 s, for a busy disk."""
+    answered: dict[str, float] = {}
+    with process(tmp_path, decision_log_seconds=0.02) as (child, url), httpx.Client() as client:
+        started = time.monotonic()
+        while time.monotonic() < started + 3:
+            answer = client.post(f"{url}/recommend", json={"candidates": ["a", "b"]})
+            answered[answer.json()["decision_id"]] = time.monotonic()
+        os.kill(child.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        child.wait(10)
+    found = logged(tmp_path)
+    lost = [at for decision_id, at in answered.items() if f'"{decision_id}"'.encode() not in found]
+    assert all(at > killed - 2 for at in lost)
+    assert len(lost) < len(answered)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_log_away", [False, True])
+def test_killed_right_after_an_answer_it_loses_no_durable_decision(tmp_path: Path, is_log_away: bool) -> None:
+    with process(tmp_path, is_durable=True) as (child, url):
+        with locked(tmp_path / "events.db") if is_log_away else nullcontext():
+            asked = [httpx.post(f"{url}/recommend", json={"candidates": ["a", "b"]}, timeout=10) for _ in range(20)]
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait(10)
+        ids = [answer.json()["decision_id"] for answer in asked]
+    if is_log_away:
+        with process(tmp_path):
+            wait_until_relayed(tmp_path)
+    found = logged(tmp_path)
+    assert [found.count(f'"{each}"'.encode()) for each in ids] == [1] * 20
 
 
 def test_a_port_that_is_taken_is_a_mistake_of_the_settings(tmp_path: Path, loop: Loop) -> None:

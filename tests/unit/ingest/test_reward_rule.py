@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.loop_file import Loop
-from storage.replay_store import OpenDecision, StoredEvent
+from storage.open_decisions import OpenDecision, StoredEvent
 from trainer.ingest.finality import reward_changes
 from trainer.ingest.reward_rule import outcome_of
 
@@ -225,8 +225,12 @@ def test_a_changed_rule_leaves_final_rewards_alone() -> None:
     assert not reward_changes([], [known], {late.event_id}, RULE, NOW).corrections
 
 
-def test_new_events_about_items_that_were_not_shown_are_counted() -> None:
-    new, old = event("click", "z"), event("click", "y")
-    touched = [decision(new, old, event("click", "a")), decision(event("click", "q"), items="", is_weights=True)]
-    changes = reward_changes([], touched, {new.event_id, "click-a-1.0-1.0", "click-q-1.0-1.0"}, RULE, NOW)
-    assert changes.num_strangers == 1
+def test_events_about_items_that_were_not_shown_are_counted_once() -> None:
+    early, late = event("click", "y"), event("click", "z")
+    due = [
+        decision(early, event("click", "a")),
+        decision(event("click", "q"), items="", is_weights=True, decision_id="w"),
+    ]
+    assert reward_changes(due, [decision(early, decision_id="open")], {early.event_id}, RULE, NOW).num_strangers == 1
+    known = [final(early, late, rewards=[0] * 4)]
+    assert reward_changes([], known, {late.event_id}, RULE, NOW).num_strangers == 1

@@ -1,5 +1,7 @@
 import asyncio
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -7,10 +9,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from schemas.messages import FeedbackEvent
+from schemas.settings import Settings
+from service.durable_log import DurableLog
 from service.feedback import FeedbackIntake, FeedbackRules
 from service.ids import IdSource
 from service.metrics import ServiceMetrics
+from service.packing import Packer
 from service.problems import ProblemError
+from storage.spool import Spool
 from tests.unit.service.fake_log import FakeLog
 
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
@@ -98,10 +104,15 @@ def test_a_list_has_at_most_a_thousand_events_and_may_be_empty() -> None:
 
 
 class Intake:
-    def __init__(self) -> None:
+    """Without a folder there is no spool."""
+
+    def __init__(self, folder: Path | None = None, *, max_bytes: int = 1 << 20) -> None:
         self.log = FakeLog()
         self.registry = CollectorRegistry()
-        self.intake = FeedbackIntake(rules(), self.log, ServiceMetrics(self.registry))
+        metrics = ServiceMetrics(self.registry)
+        self.spool = None if folder is None else Spool(folder, max_bytes, time.time)
+        self.durable = DurableLog(self.log, self.spool, Settings(log_patience_seconds=0.05), metrics)
+        self.intake = FeedbackIntake(rules(), Packer(self.durable, "feedback"), metrics)
 
     async def accept(self, *events: dict[str, Any]) -> dict[str, Any]:
         answer = await self.intake.accept(msgspec.json.encode(events))
@@ -119,6 +130,7 @@ def test_events_that_arrive_together_share_a_record() -> None:
         (record,) = intake.logged()
         assert sorted(e.event_id or "" for e in record) == sorted(f"e{i}" for i in range(50))
         assert intake.registry.get_sample_value("steadyrank_feedback_accepted_total") == 50
+        assert intake.registry.get_sample_value("steadyrank_feedback_spooled_total") == 0
 
     asyncio.run(run())
 
@@ -133,71 +145,74 @@ def test_ids_that_were_made_are_returned() -> None:
     asyncio.run(run())
 
 
-def test_nothing_is_acknowledged_before_it_is_durable() -> None:
-    async def run() -> None:
-        intake = Intake()
-        intake.log.is_held = True
-        waiting = asyncio.ensure_future(intake.accept(event()))
-        await asyncio.sleep(0.02)
-        assert len(intake.log.appends) == 1
-        assert not waiting.done()
-        intake.log.settle()
-        assert (await waiting)["accepted"] == 1
-
-    asyncio.run(run())
+def test_no_events_are_accepted_without_a_record() -> None:
+    intake = Intake()
+    assert asyncio.run(intake.accept()) == {"accepted": 0, "spooled": 0}
+    assert intake.logged() == []
 
 
-def test_while_the_log_is_away_everyone_hears_503_and_nothing_is_kept() -> None:
+def test_without_log_and_spool_everyone_hears_503_and_nothing_is_kept() -> None:
     async def run() -> None:
         intake = Intake()
         intake.log.is_away = True
         answers = await asyncio.gather(*(intake.accept(event()) for _ in range(3)), return_exceptions=True)
-        assert [a.status for a in answers if isinstance(a, ProblemError)] == [503] * 3
+        refused = [answer for answer in answers if isinstance(answer, ProblemError)]
+        assert [(each.status, each.headers) for each in refused] == [(503, {"Retry-After": "1"})] * 3
+        assert refused[0].detail == "none of this was taken: the event log is away: the log is away"
         intake.log.is_away = False
+        intake.durable.trouble = None
         await intake.accept(event(event_id="later"))
         assert [[e.event_id for e in record] for record in intake.logged()] == [["later"]]
 
     asyncio.run(run())
 
 
-def test_one_who_hangs_up_does_not_disturb_the_others() -> None:
+def test_without_a_spool_a_log_that_is_silent_is_503_too() -> None:
     async def run() -> None:
         intake = Intake()
         intake.log.is_held = True
-        gone, stays = (asyncio.ensure_future(intake.accept(event())) for _ in range(2))
-        await asyncio.sleep(0.02)
-        gone.cancel()
-        await asyncio.sleep(0)
-        intake.log.settle()
-        assert (await stays)["accepted"] == 1
-
-    asyncio.run(run())
-
-
-def test_a_record_that_is_full_is_followed_by_another() -> None:
-    async def run() -> None:
-        intake = Intake()
-        large = [event(event_id="e" * 250, item_id="i" * 250)] * 700  # about 0.4 MB
-        await asyncio.gather(*(intake.accept(*large) for _ in range(7)))
-        assert [len(record) for record in intake.logged()] == [2_100, 2_100, 700]
-
-    asyncio.run(run())
-
-
-def test_more_than_may_wait_is_refused_early() -> None:
-    async def run() -> None:
-        intake = Intake()
-        intake.log.is_held = True
-        large = msgspec.json.encode([event(event_id="e" * 250, item_id="i" * 250)] * 1_000)
-        num = (64 << 20) // len(large)
-        waiting = [asyncio.ensure_future(intake.intake.accept(large)) for _ in range(num)]
-        await asyncio.sleep(0.05)
         with pytest.raises(ProblemError) as caught:
-            await intake.intake.accept(large)
+            await intake.accept(event())
         assert caught.value.status == 503
-        intake.log.settle()
-        await asyncio.gather(*waiting)
-        intake.log.is_held = False
-        await intake.intake.accept(large)
+
+    asyncio.run(run())
+
+
+def test_what_the_log_does_not_take_is_spooled_and_the_answer_says_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        intake = Intake(tmp_path)
+        intake.log.is_away = True
+        assert await intake.accept(event(event_id="a"), event(event_id="b")) == {"accepted": 2, "spooled": 2}
+        assert intake.registry.get_sample_value("steadyrank_feedback_spooled_total") == 2
+        assert intake.spool is not None
+        (frame,) = intake.spool.read(1)
+        assert [e.event_id for e in msgspec.json.decode(frame.value, type=list[FeedbackEvent])] == ["a", "b"]
+        await intake.durable.close()
+
+    asyncio.run(run())
+
+
+def test_more_than_a_record_of_the_log_may_hold_is_413() -> None:
+    async def run() -> None:
+        intake = Intake()
+        intake.log.max_bytes = 200
+        with pytest.raises(ProblemError) as caught:
+            await intake.accept(event(event_id="b" * 200))
+        assert caught.value.status == 413
+        assert (await intake.accept(event(event_id="c")))["accepted"] == 1
+
+    asyncio.run(run())
+
+
+def test_past_the_spool_s_bound_the_answer_is_503(tmp_path: Path) -> None:
+    async def run() -> None:
+        intake = Intake(tmp_path, max_bytes=300)
+        intake.log.is_away = True
+        assert (await intake.accept(event(event_id="a")))["spooled"] == 1
+        with pytest.raises(ProblemError) as caught:
+            await intake.accept(event(event_id="b" * 200))
+        assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})
+        assert "the spool is full" in caught.value.detail
+        await intake.durable.close()
 
     asyncio.run(run())
