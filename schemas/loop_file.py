@@ -172,7 +172,7 @@ class Network(_Section):
 AGENTS: dict[str, str] = {"dqn": "slate", "ddpg": "weights"}
 """Agents by name, with the action kind that each is for. Add an agent here and in `trainer.agents`."""
 ESTIMATORS: tuple[str, ...] = ("mlp",)
-STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2")
+STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2", "srs2-residual", "doubly-robust", "blend")
 EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "weights": ("gaussian",)}
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from policies.features import ItemEncoder, StateEncoder, network_layouts
 from schemas.loop_file import GaussianExploration, Loop, SoftmaxExploration
 from simulators.shop import NUM_CANDIDATES, NUM_USERS, Shop
 from simulators.world import Floats, Ints, Outcome, State, renew, select
-from trainer.agents.agent import Agent
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.batches import reward_batch, transition_batch
 from trainer.replay.columns import Columns, RowShape
@@ -25,7 +25,9 @@ from trainer.replay.index_set import IndexSet
 from trainer.replay.item_table import ItemTable
 from trainer.replay.replay import ProbeStates
 from trainer.replay.sessions import NO_ROW
-from trainer.rewards.stabilizers import Stabilizer, stabilized_agent
+from trainer.rewards.estimator import RewardEstimator
+from trainer.rewards.stabilizer import Stateless
+from trainer.rewards.stabilizers import stabilized_agent
 
 
 class EncodedShop:
@@ -105,6 +107,16 @@ class Memory:
         return reward_batch(self._columns, self._encoded.items, rows, np.zeros_like(rows))
 
 
+class Oracle(Stateless):
+    """The true E[r | s, a], by row of the memory: what a stabilizer would give if it knew everything."""
+
+    def __init__(self, expected: Tensor) -> None:
+        self._expected = expected
+
+    def rewards(self, batch: TransitionBatch, _estimator: RewardEstimator) -> Tensor:
+        return self._expected[batch.rows]
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
     num_decisions: Floats
@@ -144,11 +156,12 @@ class BatchedRun:
         self._rng = np.random.default_rng([seed, 1])
         self._encoded = EncodedShop(shop, loop)
         self._num_decisions = num_decisions
-        self._memory = memory = Memory(self._encoded, loop, num_sessions, num_decisions + num_sessions, seed)
+        self._memory = Memory(self._encoded, loop, num_sessions, num_decisions + num_sessions, seed)
         self.learner = stabilized_agent(loop)
         if oracle:
-            self.learner.stabilizer = Stabilizer(lambda batch, _: memory.expected[batch.rows])
-        self._acting: Agent | None = None
+            self.learner.stabilizer = Oracle(self._memory.expected)
+        self._acting = self.learner.agent
+        self._acts_uniformly = True
         self._state = shop.start(num_sessions, self._rng)
         self._owed_updates = 0.0
 
@@ -162,6 +175,7 @@ class BatchedRun:
             self._learn()
             if self._memory.num >= max(next_policy, self._loop.learner.min_decisions):
                 self._acting = deepcopy(self.learner.agent) if self._decisions_per_policy else self.learner.agent
+                self._acts_uniformly = False
                 next_policy = self._memory.num + self._decisions_per_policy
             if self._memory.num >= points[len(rewards)]:
                 rewards.append(self.greedy_reward(num_evaluated))
@@ -193,7 +207,7 @@ class BatchedRun:
         """The probability of each candidate, [n, C]: `policies.slates` for a slate of one."""
         explores, probe = self._loop.exploration, self._encoded.probe(self._state)
         uniform = np.full(probe.mask.shape, 1.0 / NUM_CANDIDATES)
-        if self._acting is None:
+        if self._acts_uniformly:
             return uniform
         scores = self._acting.act(probe).astype(np.float64)
         best = scores.max(axis=1, keepdims=True)
@@ -202,7 +216,9 @@ class BatchedRun:
             shares = np.exp((scores - best) / explores.temperature)
         else:
             shares = (np.arange(NUM_CANDIDATES) == scores.argmax(axis=1)[:, None]).astype(np.float64)
-        return (1 - explores.epsilon) * shares / shares.sum(axis=1, keepdims=True) + explores.epsilon * uniform
+        shares /= shares.sum(axis=1, keepdims=True)
+        mixed: Floats = (1 - explores.epsilon) * shares + explores.epsilon * uniform
+        return mixed
 
     def _learn(self) -> None:
         settings = self._loop.learner

@@ -1,0 +1,39 @@
+"""The network of reward models: two towers for `slate`, one network of state and action for `weights`."""
+
+import torch
+from torch import Tensor, nn
+
+from schemas.loop_file import Loop, WeightsAction
+from trainer.network_setup import start_at_zero
+from trainer.networks import Embeddings, Mlp, SlateHead
+from trainer.replay.batch import TransitionBatch
+
+PENALTY_SHARE = 2.0
+"""A reward model's L2 penalty on id embeddings is twice the agent's `id_penalty`: the best pair of the prototypes in
+`shop`."""
+
+
+class RewardNetwork(nn.Module):
+    """One number for each impression, 0 at first."""
+
+    def __init__(self, loop: Loop, embeddings: Embeddings) -> None:
+        super().__init__()
+        self.head = _head(loop, embeddings)
+        start_at_zero(self.head)
+
+    def forward(self, embeddings: Embeddings, batch: TransitionBatch) -> Tensor:
+        """[B] of the batch's impressions."""
+        state = embeddings.state(batch.state_slots, batch.state_numbers)  # [B, Fs]
+        if isinstance(self.head, SlateHead):
+            item = embeddings.items(batch.item_slots, batch.item_numbers)  # [B, Fi]
+            out: Tensor = self.head(state, item.unsqueeze(1))  # [B, 1]
+        else:
+            out = self.head(torch.cat([state, batch.action], dim=1))  # [B, 1]
+        return out.squeeze(1)
+
+
+def _head(loop: Loop, embeddings: Embeddings) -> SlateHead | Mlp:
+    if isinstance(loop.action, WeightsAction):
+        shape = loop.network
+        return Mlp(embeddings.state_dim + loop.action.dim, shape.hidden, 1, layer_norm=shape.layer_norm)
+    return SlateHead(loop, embeddings.state_dim, embeddings.item_dim)
