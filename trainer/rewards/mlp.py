@@ -1,4 +1,4 @@
-"""A reward model of the policy's own shape: two towers for `slate`, one network of state and action for `weights`."""
+"""A reward model of the policy's own shape; for `weights` one network of state and action."""
 
 from collections.abc import Mapping
 

@@ -1,11 +1,11 @@
-"""The network of reward models: two towers for `slate`, one network of state and action for `weights`."""
+"""The network of reward models: the policy's kind for `slate`; for `weights` one of state and action."""
 
 import torch
 from torch import Tensor, nn
 
 from schemas.loop_file import Loop, WeightsAction
 from trainer.network_setup import start_at_zero
-from trainer.networks import Embeddings, Mlp, SlateHead
+from trainer.networks import Embeddings, Mlp, SlateHead, slate_head
 from trainer.replay.batch import TransitionBatch
 
 PENALTY_SHARE = 2.0
@@ -36,4 +36,4 @@ def _head(loop: Loop, embeddings: Embeddings) -> SlateHead | Mlp:
     if isinstance(loop.action, WeightsAction):
         shape = loop.network
         return Mlp(embeddings.state_dim + loop.action.dim, shape.hidden, 1, layer_norm=shape.layer_norm)
-    return SlateHead(loop, embeddings.state_dim, embeddings.item_dim)
+    return slate_head(loop, embeddings.state_dim, embeddings.item_dim)
