@@ -2,7 +2,7 @@
 
 Agents, estimators, stabilizers, networks and minibatches are the product's own. Left out are the ranker, whose choices
 are drawn here for all sessions at once (by the same rule), and the store: rows go straight into the buffer's columns.
-tests/learning/test_studies_run.py holds the two ways of learning against each other.
+tests/learning/test_batched.py holds the arrays against the product.
 """
 
 from copy import deepcopy
