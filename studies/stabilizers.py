@@ -13,7 +13,6 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ RAW = "raw"
 ORACLE = "oracle"
 VARIANTS: dict[str, dict[str, object]] = {
     RAW: {"stabilizer": "raw", "id_penalty": 50.0},
+    "raw, k 150": {"stabilizer": "raw", "id_penalty": 150.0},
     "srs": {"stabilizer": "srs"},
     "srs2": {"stabilizer": "srs2"},
     "srs2-residual": {"stabilizer": "srs2-residual"},
@@ -94,14 +94,13 @@ def _sd(values: Floats) -> float:
 
 
 def tables(kept: Kept, num_seeds: int, num_decisions: int) -> str:
-    parts = []
-    for rate in CLICK_RATES:
-        curves: dict[str, list[Any]] = {variant: [] for variant in VARIANTS}
-        for seed in range(FIRST_SEED, FIRST_SEED + num_seeds):
-            for variant, of_seeds in curves.items():
+    """Seed by seed, so that a study that is cut short has all variants of the seeds that it has."""
+    curves: dict[float, dict[str, list[Floats]]] = {rate: {name: [] for name in VARIANTS} for rate in CLICK_RATES}
+    for seed in range(FIRST_SEED, FIRST_SEED + num_seeds):
+        for rate, of_rate in curves.items():
+            for variant, of_seeds in of_rate.items():
                 of_seeds.append(kept.curve(rate, variant, seed, num_decisions))
-        parts.append(f"{rate:.0%} clicks\n\n{table(curves)}")
-    return "\n\n".join(parts)
+    return "\n\n".join(f"{rate:.0%} clicks\n\n{table(of_rate)}" for rate, of_rate in curves.items())
 
 
 def main() -> None:
