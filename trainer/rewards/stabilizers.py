@@ -51,7 +51,7 @@ STABILIZERS: dict[str, StabilizerKind] = {
     "srs2": StabilizerKind(lambda _: Srs(), _shared),
     "srs2-residual": StabilizerKind(lambda _: Srs(), View.residual),
     "doubly-robust": StabilizerKind(lambda _: DoublyRobust(), _own),
-    "blend": StabilizerKind(Blend, View.residual),
+    "blend": StabilizerKind(Blend, _own),
 }
 """Stabilizers by name, those of `schemas.loop_file`. A new one is a file here, a line above and one there."""
 
