@@ -11,7 +11,7 @@ from trainer.network_setup import rescale
 from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.statistics import NumberStatistics
-from trainer.rewards.reward_network import PENALTY_SHARE, RewardNetwork
+from trainer.rewards.reward_network import RewardNetwork
 from trainer.rewards.reward_range import RewardRange
 from trainer.state import Kept, gather, scatter
 
@@ -38,7 +38,7 @@ class MlpEstimator:
         if not self._range.is_open:
             return {}
         loss = self._range.loss(self._network(self.embeddings, batch), batch.reward)
-        weight = PENALTY_SHARE * self._settings.id_penalty / num_examples
+        weight = self._settings.estimator_id_penalty / num_examples
         self._optimizer.differentiate(loss + weight * self.embeddings.id_penalty())
         self._optimizer.step()
         return {"estimator_loss": loss.item()}

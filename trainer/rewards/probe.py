@@ -12,7 +12,7 @@ from trainer.network_setup import rescale
 from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.statistics import NumberStatistics
-from trainer.rewards.reward_network import PENALTY_SHARE, RewardNetwork
+from trainer.rewards.reward_network import RewardNetwork
 from trainer.state import Kept, gather, scatter
 
 _SMOOTHING = 0.01
@@ -62,7 +62,7 @@ class ResidualProbe:
             return {}
         predicted = self._network(self._embeddings, batch)
         loss = 0.5 * nn.functional.mse_loss(predicted, residual / self._scale.value)
-        weight = PENALTY_SHARE * self._settings.id_penalty / num_examples
+        weight = self._settings.estimator_id_penalty / num_examples
         self._optimizer.differentiate(loss + weight * self._embeddings.id_penalty())
         self._optimizer.step()
         return {"probe_loss": loss.item()}

@@ -8,10 +8,6 @@ from trainer.network_setup import start_at_zero
 from trainer.networks import Embeddings, Mlp, SlateHead, slate_head
 from trainer.replay.batch import TransitionBatch
 
-PENALTY_SHARE = 2.0
-"""A reward model's L2 penalty on id embeddings is twice the agent's `id_penalty`: the best pair of the prototypes in
-`shop`."""
-
 
 class RewardNetwork(nn.Module):
     """One number for each impression, 0 at first."""
