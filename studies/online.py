@@ -130,7 +130,9 @@ class OnlineRun:
 
     def _learn(self) -> None:
         settings = self._loop.learner
-        self._owed_updates += self._replay.advance() / settings.decisions_per_update
+        if num := self._replay.advance():
+            self._agent.observe(self._replay.newest(num))
+        self._owed_updates += num / settings.decisions_per_update
         if self._replay.num_admitted < settings.min_decisions:
             return
         while self._owed_updates >= 1 and (batch := self._replay.sample(settings.batch_size)) is not None:
