@@ -39,56 +39,93 @@ class ItemVectors:
 
 
 class SlateNetwork:
-    """Scores of items in a state: s · v + b, and with `interaction = "mlp"` + head(s, v, s ∘ v)."""
+    """Scores of items in a state, by what `[network] interaction` names: two towers, or one network of both."""
 
     def __init__(self, loop: Loop, tensors: Tensors) -> None:
         """Raises ValueError: a tensor is missing, or its shape or type is not what the loop file makes of it."""
-        shape = loop.network
         state_layout, item_layout = network_layouts(loop)
         rows = _EmbeddingRows(loop, tensors, (state_layout, item_layout))
         self._state_features = _Features(rows, tensors, state_layout, "state")
         self._item_features = _Features(rows, tensors, item_layout, "item")
-        dims = (*shape.hidden, shape.vector_dim)
-        self._state_tower = _Mlp(tensors, "head.state_tower", (self._state_features.dim, *dims), shape.layer_norm)
-        dims = (*shape.hidden, shape.vector_dim + 1)
-        self._item_tower = _Mlp(tensors, "head.item_tower", (self._item_features.dim, *dims), shape.layer_norm)
-        dims = (3 * shape.vector_dim, *shape.hidden, 1)
-        is_mlp = shape.interaction == "mlp"
-        self._interaction = _Mlp(tensors, "head.interaction", dims, shape.layer_norm) if is_mlp else None
-        self._vector_dim = shape.vector_dim
+        head = _Joint if loop.network.interaction == "mlp" else _Towers
+        self._head = head(loop, tensors, self._state_features, self._item_features)
 
     def state_vector(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
-        """The vector [D] of a state with slots [S] and numbers [G]."""
-        return self._state_tower(self._state_features(slots, numbers))
+        """The vector of a state with slots [S] and numbers [G], as `scores` takes it."""
+        return self._head.state_vector(self._state_features(slots, numbers))
 
     def item_vectors(self, slots: ArrayLike, numbers: ArrayLike) -> ItemVectors:
         """The vectors and biases of N items with slots [N, Si] and numbers [N, Gi]."""
         slots, numbers = np.asarray(slots, np.intp), np.asarray(numbers, np.float32)
-        n, d = len(slots), self._vector_dim
-        made = ItemVectors(np.empty((d, n), np.float32), np.empty(n, np.float32))
+        n = len(slots)
+        made = ItemVectors(np.empty((self._head.item_dim, n), np.float32), np.zeros(n, np.float32))
         for start in range(0, n, _ITEMS_AT_ONCE):
             some = slice(start, start + _ITEMS_AT_ONCE)
-            out = self._item_tower(self._item_features(slots[some], numbers[some]))  # [n, D + 1]
-            made.vectors[:, some] = out[:, :d].T
-            made.biases[some] = out[:, d]
+            features = self._item_features(slots[some], numbers[some])
+            self._head.write(features, made.vectors[:, some], made.biases[some])
         return made
 
     def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
-        """The scores [N] of the items in the state of vector [D]."""
-        scores = state_vector @ items.vectors
+        """The scores [N] of the items in the state of this vector."""
+        return self._head.scores(state_vector, items)
+
+
+class _Towers:
+    """s · v + b"""
+
+    def __init__(self, loop: Loop, tensors: Tensors, state: "_Features", item: "_Features") -> None:
+        shape, d = loop.network, loop.network.vector_dim
+        self.item_dim = d
+        self._state = _Mlp(tensors, "head.state_tower", (state.dim, *shape.hidden, d), shape.layer_norm)
+        self._item = _Mlp(tensors, "head.item_tower", (item.dim, *shape.hidden, d + 1), shape.layer_norm)
+
+    def state_vector(self, features: Floats) -> Floats:
+        """The vector s [D] of features [Fs]."""
+        return self._state(features)
+
+    def write(self, features: Floats, vectors: Floats, biases: Floats) -> None:
+        """Vectors v [D, N] and biases b [N] of items with features [N, Fi], into their places."""
+        out = self._item(features)  # [N, D + 1]
+        vectors[:] = out[:, :-1].T
+        biases[:] = out[:, -1]
+
+    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        scores: Floats = state_vector @ items.vectors
         scores += items.biases
-        if self._interaction is not None:
-            scores += self._interacted(self._interaction, state_vector, items.vectors)
         return scores
 
-    def _interacted(self, head: "_Mlp", s: Floats, vectors: Floats) -> Floats:
-        """head(s, v, s ∘ v) [N]. Its first layer is (Wv + diag(s) Wp) v + Ws s + b: one product of [D, N]."""
-        d = self._vector_dim
-        weight, bias = head.linears[0]  # [3D, H], [H]
-        of_item = weight[d : 2 * d] + s[:, None] * weight[2 * d :]  # [D, H]
-        first = vectors.T @ of_item  # [N, H]
-        first += s @ weight[:d] + bias
-        return head.after_first(first)[:, 0]
+
+class _Joint:
+    """mlp(state features, item features, u ∘ v), u and v the sums of the state's and of the item's embeddings.
+
+    Its first layer is Ws s + b, which is made once a state, Wi i, which is made once an item, and Wp diag(u) v.
+    """
+
+    def __init__(self, loop: Loop, tensors: Tensors, state: "_Features", item: "_Features") -> None:
+        shape, self._d = loop.network, loop.network.embedding_dim
+        dims = (state.dim + item.dim + self._d, *shape.hidden, 1)
+        self._mlp = _Mlp(tensors, "head.joint", dims, shape.layer_norm)
+        weight, self._bias = self._mlp.linears[0]  # [Fs + Fi + d, H], [H]
+        self._of_state, self._of_item, self._of_product = np.split(weight, [state.dim, state.dim + item.dim])
+        self._state, self._item = state, item
+        self._width = len(self._bias)
+        self.item_dim = self._width + self._d
+
+    def state_vector(self, features: Floats) -> Floats:
+        """Ws s + b [H], then u [d]."""
+        return np.concatenate((features @ self._of_state + self._bias, self._state.summed(features)))
+
+    def write(self, features: Floats, vectors: Floats, biases: Floats) -> None:  # noqa: ARG002 its items have no bias
+        """Wi i [H, N] above v [d, N] of items with features [N, Fi], into their place."""
+        vectors[: self._width] = (features @ self._of_item).T
+        vectors[self._width :] = self._item.summed(features).T
+
+    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        of_state, u = state_vector[: self._width], state_vector[self._width :]
+        first = items.vectors[self._width :].T @ (u[:, None] * self._of_product)  # [N, H]
+        first += items.vectors[: self._width].T
+        first += of_state
+        return self._mlp.after_first(first)[:, 0]
 
 
 class ActorNetwork:
@@ -135,7 +172,8 @@ class _Features:
         self._scale = _tensor(tensors, f"embeddings.{part}_scale", (layout.num_numbers,))
         if not (self._scale > 0).all():
             raise ValueError(f"tensor embeddings.{part}_scale has entries that are not above 0")
-        self.dim = len(layout.tables) * self._rows.shape[1] + layout.num_numbers
+        self._num_tables, self._d = len(layout.tables), self._rows.shape[1]
+        self.dim = self._num_tables * self._d + layout.num_numbers
 
     def __call__(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
         """Features [..., F] of slots [..., S] and numbers [..., G]."""
@@ -145,6 +183,12 @@ class _Features:
         if self._has_pooled:
             rows = self._pooled(rows, (slots != 0) | self._single)
         return np.concatenate((rows.reshape(*slots.shape[:-1], self.dim - scaled.shape[-1]), scaled), axis=-1)
+
+    def summed(self, features: Floats) -> Floats:
+        """The sum [..., d] of the embeddings that features [..., F] begin with."""
+        embedded = features[..., : self._num_tables * self._d]
+        summed: Floats = embedded.reshape(*features.shape[:-1], self._num_tables, self._d).sum(axis=-2)
+        return summed
 
     def _pooled(self, rows: Floats, kept: NDArray[np.bool_]) -> Floats:
         """The mean [..., T, d] over each table's slots of the rows [..., S, d] that are kept [..., S]."""

@@ -172,7 +172,7 @@ class Network(_Section):
 AGENTS: dict[str, str] = {"dqn": "slate", "ddpg": "weights"}
 """Agents by name, with the action kind that each is for. Add an agent here and in `trainer.agents`."""
 ESTIMATORS: tuple[str, ...] = ("mlp",)
-STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2")
+STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2", "srs2-residual", "doubly-robust", "blend")
 EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "weights": ("gaussian",)}
 
 
@@ -192,6 +192,7 @@ class Learner(_Section):
     estimator_learning_rate: float = Field(default=3e-3, gt=0)
     polyak: float = Field(default=0.03, gt=0, le=1)
     id_penalty: float = Field(default=10.0, ge=0)
+    estimator_id_penalty: float = Field(default=200.0, ge=0)
     action_penalty: float = Field(default=0.3, ge=0)
     buffer_size: int = Field(default=1_000_000, ge=1_000)
     min_decisions: int = Field(default=100, ge=1)

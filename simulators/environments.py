@@ -53,7 +53,8 @@ class _SessionEnv(gymnasium.Env[Observation, Action], Generic[Observation, Actio
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         outcome = self.world.step(self._state, self._actions(action), self.np_random)
         self._state = outcome.next_state
-        return self._observe(self._state), float(outcome.rewards.sum()), bool(outcome.done[0]), False, {}
+        is_cut = bool(outcome.done[0] and not outcome.terminated[0])
+        return self._observe(self._state), float(outcome.rewards.sum()), bool(outcome.terminated[0]), is_cut, {}
 
     def oracle_reward(self, action: Action) -> float:
         """The exact E[r | s, a] of an action in the present state."""

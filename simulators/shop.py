@@ -133,21 +133,25 @@ class Shop:
         rewards = self._draw_rewards(self.oracle_reward(state, actions), rng)
         after = self.next_satisfaction(state["user"][:, None], state["satisfaction"][:, None], actions).mean(axis=1)
         num_decisions = state["num_decisions"] + 1
-        done = (num_decisions >= MAX_DECISIONS) | (rng.random(len(after)) >= self.stays(after))
+        leaves = rng.random(len(after)) >= self.stays(after)
+        is_cut = ~leaves & (num_decisions >= MAX_DECISIONS)
         next_state = {
             "user": state["user"],
             "satisfaction": after,
             "num_decisions": num_decisions,
             "candidates": _draw_candidates(len(after), rng),
         }
-        return Outcome(rewards, done, next_state)
+        return Outcome(rewards, leaves | is_cut, next_state, truncated=is_cut)
 
     def events(self, actions: Actions, outcome: Outcome) -> list[list[Event]]:
-        rows = zip(actions.tolist(), outcome.rewards.tolist(), outcome.done.tolist(), strict=True)
+        """After 20 decisions nobody says "leave": nothing that is observed foretells it, and an agent that were told so
+        would learn that any decision may be worth a fraction of itself (docs/decisions/0009).
+        """
+        rows = zip(actions.tolist(), outcome.rewards.tolist(), outcome.terminated.tolist(), strict=True)
         return [
             [Event("click", reward, _item_id(i)) for i, reward in zip(items, rewards, strict=True) if reward > 0]
-            + [Event("leave")] * done
-            for items, rewards, done in rows
+            + [Event("leave")] * leaves
+            for items, rewards, leaves in rows
         ]
 
     def _draw_rewards(self, p: Floats, rng: np.random.Generator) -> Floats:

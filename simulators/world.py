@@ -49,6 +49,13 @@ class Outcome:
     """[n]: the session ended at this decision."""
     next_state: State
     """Where `done`, the rows mean nothing."""
+    truncated: Flags | None = None
+    """[n] of those done, the ones that were only cut off, by nothing that was shown; None: all of them left."""
+
+    @property
+    def terminated(self) -> Flags:
+        """[n]: the user left."""
+        return self.done if self.truncated is None else self.done & ~self.truncated
 
 
 class World(Protocol):
@@ -87,7 +94,7 @@ class World(Protocol):
         """One decision of every session; `state` stays as it was."""
 
     def events(self, actions: Actions, outcome: Outcome) -> list[list[Event]]:
-        """[n] the feedback on each decision, in the order it happened; a session that ended says so last."""
+        """[n] the feedback on each decision, in the order it happened; of a user who left the last event says so."""
 
 
 def select(state: State, rows: NDArray[Any]) -> State:

@@ -99,8 +99,8 @@ class OnlineRun:
         actions = self._world.actions(answers)
         expected: Floats = self._world.oracle_reward(self._state, actions).sum(axis=1)
         outcome = self._world.step(self._state, actions, self._rng)
-        facts = zip(decisions, outcome.rewards.tolist(), outcome.done.tolist(), strict=True)
-        self._tail.waiting += [self._rewarded(decision, rewards, terminated=done) for decision, rewards, done in facts]
+        facts = zip(decisions, outcome.rewards.tolist(), outcome.terminated.tolist(), strict=True)
+        self._tail.waiting += [self._rewarded(decision, rewards, terminated=left) for decision, rewards, left in facts]
         self._sessions = self._sessions + len(self._sessions) * outcome.done
         self._state = renew(self._world, outcome, self._rng)
         return expected
@@ -130,7 +130,9 @@ class OnlineRun:
 
     def _learn(self) -> None:
         settings = self._loop.learner
-        self._owed_updates += self._replay.advance() / settings.decisions_per_update
+        if num := self._replay.advance():
+            self._agent.observe(self._replay.newest(num))
+        self._owed_updates += num / settings.decisions_per_update
         if self._replay.num_admitted < settings.min_decisions:
             return
         while self._owed_updates >= 1 and (batch := self._replay.sample(settings.batch_size)) is not None:

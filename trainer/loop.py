@@ -179,7 +179,7 @@ class LearnerLoop:
 
     def _publish(self) -> None:
         started = self._timer()
-        figures = self._figures | self._learner.meter.figures()
+        figures = self._figures | self._learner.figures()
         figures |= {"updates": self._progress.num_updates, "admitted_decisions": self._progress.num_admitted}
         has_learned = self._progress.num_updates >= NUM_UPDATES_TO_LEARN
         verdict = self._publisher.publish(self._learner, self._replay, figures, has_learned=has_learned)

@@ -9,11 +9,9 @@ from trainer.replay.statistics import NumberStatistics
 
 def start_at_zero(head: SlateHead | Mlp) -> None:
     """Makes the output 0 everywhere, so that nothing is preferred before anything was learned."""
-    outputs = [head] if isinstance(head, Mlp) else [head.item_tower, head.interaction]
-    for mlp in outputs:
-        if mlp is not None:
-            nn.init.zeros_(mlp.out.weight)
-            nn.init.zeros_(mlp.out.bias)
+    for linear in [head.out] if isinstance(head, Mlp) else head.last_layers():
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
 
 
 @torch.no_grad()

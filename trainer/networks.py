@@ -87,46 +87,89 @@ class Mlp(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in hidden) if layer_norm else nn.ModuleList()
         self.out = nn.Linear(dims[-1], out_dim)
 
+    @property
+    def first(self) -> nn.Linear:
+        """The first linear layer, which may be the last."""
+        first = self.hidden[0] if len(self.hidden) else self.out
+        assert isinstance(first, nn.Linear)
+        return first
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_dim] → [..., out_dim]."""
-        for i, linear in enumerate(self.hidden):
-            x = linear(x)
-            x = torch.relu(self.norms[i](x) if self.norms else x)
-        out: Tensor = self.out(x)
-        return out
+        return self.after_first(self.first(x))
+
+    def after_first(self, x: Tensor) -> Tensor:
+        """What follows on the first linear layer's output."""
+        linears = [*self.hidden, self.out]
+        for i, linear in enumerate(linears[1:]):
+            x = linear(torch.relu(self.norms[i](x) if self.norms else x))
+        return x
 
 
 class SlateHead(nn.Module):
-    """Scores of items: the product of two towers and the item's bias, and with `interaction = "mlp"` a network of both.
+    """Scores [B, N] of items with features [B, N, Fi] in states with features [B, Fs]; see `slate_head`."""
 
-    dot: s · v + b;   mlp: s · v + b + head(s, v, s ∘ v).
-    """
+    def last_layers(self) -> list[nn.Linear]:
+        """What must be 0 for all scores to be."""
+        raise NotImplementedError
+
+
+class TowersHead(SlateHead):
+    """The product of two towers and the item's bias: s · v + b."""
 
     def __init__(self, loop: Loop, state_dim: int, item_dim: int) -> None:
         super().__init__()
         shape = loop.network
         self.state_tower = Mlp(state_dim, shape.hidden, shape.vector_dim, layer_norm=shape.layer_norm)
         self.item_tower = Mlp(item_dim, shape.hidden, shape.vector_dim + 1, layer_norm=shape.layer_norm)
-        self.interaction = (
-            Mlp(3 * shape.vector_dim, shape.hidden, 1, layer_norm=shape.layer_norm)
-            if shape.interaction == "mlp"
-            else None
-        )
         with torch.no_grad():  # every item starts with a bias of 0
             self.item_tower.out.weight[-1].zero_()
             self.item_tower.out.bias[-1].zero_()
 
     def forward(self, state_features: Tensor, item_features: Tensor) -> Tensor:
-        """Scores [B, N] of items [B, N, Fi] in states [B, Fs]."""
         state = self.state_tower(state_features)  # [B, D]
         item = self.item_tower(item_features)  # [B, N, D + 1]
-        vector, bias = item[..., :-1], item[..., -1]
-        scores: Tensor = (vector @ state.unsqueeze(-1)).squeeze(-1) + bias
-        if self.interaction is None:
-            return scores
-        spread = state.unsqueeze(1).expand_as(vector)
-        both = torch.cat([spread, vector, spread * vector], dim=-1)  # [B, N, 3D]
-        return scores + torch.squeeze(self.interaction(both), -1)
+        scores: Tensor = (item[..., :-1] @ state.unsqueeze(-1)).squeeze(-1) + item[..., -1]
+        return scores
+
+    def last_layers(self) -> list[nn.Linear]:
+        return [self.item_tower.out]
+
+
+class JointHead(SlateHead):
+    """One network of both: mlp(state features, item features, u ∘ v), where u and v are the sums of the state's and of
+    the item's embeddings. Their product is what tells it early that a taste and an item agree; without it a network of
+    this size hardly learns that (docs/decisions/0010).
+    """
+
+    def __init__(self, loop: Loop, state_dim: int, item_dim: int) -> None:
+        super().__init__()
+        shape = loop.network
+        self._dims = [state_dim, item_dim, shape.embedding_dim]
+        self._num_tables = [len(layout.tables) for layout in network_layouts(loop)]
+        self.joint = Mlp(sum(self._dims), shape.hidden, 1, layer_norm=shape.layer_norm)
+
+    def forward(self, state_features: Tensor, item_features: Tensor) -> Tensor:
+        of_state, of_item, of_product = torch.split(self.joint.first.weight, self._dims, dim=1)
+        first = item_features @ of_item.T + (state_features @ of_state.T + self.joint.first.bias).unsqueeze(1)
+        u, v = self._summed(state_features, 0), self._summed(item_features, 1)  # [B, d], [B, N, d]
+        scores: Tensor = self.joint.after_first(first + v @ (of_product * u.unsqueeze(1)).mT)
+        return scores.squeeze(-1)
+
+    def _summed(self, features: Tensor, side: int) -> Tensor:
+        """The sum [..., d] of the embeddings that features [..., F] begin with."""
+        num, dim = self._num_tables[side], self._dims[2]
+        embedded = features[..., : num * dim].reshape(*features.shape[:-1], num, dim)
+        return embedded.sum(dim=-2)
+
+    def last_layers(self) -> list[nn.Linear]:
+        return [self.joint.out]
+
+
+def slate_head(loop: Loop, state_dim: int, item_dim: int) -> SlateHead:
+    """The head that `[network] interaction` names."""
+    kind = JointHead if loop.network.interaction == "mlp" else TowersHead
+    return kind(loop, state_dim, item_dim)
 
 
 class ActorHead(nn.Module):

@@ -21,7 +21,7 @@ from aiohttp import web
 from schemas.messages import RecommendRequest
 from simulators import shoppers
 from simulators.product_client import ProductClient, ServerError
-from simulators.shop import Shop
+from simulators.shop import Dials, Shop
 from simulators.shoppers import Habits, Pace, Tally, drive
 from simulators.virtualtb import Mlp, Networks, VirtualTaobao
 from simulators.world import World
@@ -148,9 +148,10 @@ def test_shoppers_use_the_product_as_a_product_would() -> None:
     assert tally.feedback_accepted == len(server.events)
     assert tally.requests_failed == 0
     kinds = Counter(event["kind"] for event in server.events.values())
-    assert kinds.keys() == {"click", "leave"}
+    assert kinds.keys() == {"click"}  # whose sessions are cut at 20 decisions leaves nothing behind that says so
     assert tally.reward == kinds["click"]
-    assert tally.sessions == kinds["leave"]
+    lengths = Counter(body["session_id"] for body in server.decisions.values())
+    assert tally.sessions == sum(length == 20 for length in lengths.values()) > 0
     assert tally.modes == {"learned": tally.decisions}
     assert tally.versions == {"000000", "000001", "000002"}
     assert lines[0] == {"event": "start", "world": "shop", "random": lines[0]["random"], "shoppers": 10}
@@ -170,15 +171,12 @@ def test_shoppers_use_the_product_as_a_product_would() -> None:
 
 def test_a_session_is_strung_together_and_left_at_its_end() -> None:
     server = FakeServer(stop_after=500)
-    shop_against(server, Shop(0))
-    lengths = Counter(body["session_id"] for body in server.decisions.values())
-    left = [server.decisions[e["decision_id"]]["session_id"] for e in server.events.values() if e["kind"] == "leave"]
-    assert len(left) == len(set(left))
-    assert {lengths[session] for session in left} == {20}
-    assert all(length <= 20 for length in lengths.values())
-    first = {body["session_id"]: body["context"]["sat"] for body in reversed(server.decisions.values())}
-    assert set(first.values()) == {0.0}
-    assert all(event["occurred_at"] == "2027-01-15T08:00:00Z" for event in server.events.values())
+    shop_against(server, Shop(0, Dials(leave=1.0)))
+    last = {body["session_id"]: decision_id for decision_id, body in server.decisions.items()}
+    left = [event["decision_id"] for event in server.events.values() if event["kind"] == "leave"]
+    assert len(left) == len(set(left)) > 0
+    assert {last[server.decisions[decision_id]["session_id"]] for decision_id in left} == set(left)
+    assert max(Counter(body["session_id"] for body in server.decisions.values()).values()) <= 20
 
 
 def test_virtual_taobao_counts_pages_and_clicks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.loop_file import STABILIZERS
 from studies.shop_recipe import VARIANTS, replace_section
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,14 @@ def test_the_recipe_of_the_shop() -> None:
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for variant in VARIANTS:
         assert f"| {variant} | " in printed
+
+
+@pytest.mark.slow
+def test_the_stabilizers() -> None:
+    command = [sys.executable, "-m", "studies.stabilizers", "--quick"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for stabilizer in STABILIZERS:
+        assert printed.count(f"| {stabilizer} | ") == 2  # at both click rates
 
 
 def test_a_section_of_the_results_is_replaced_alone() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from schemas.loop_file import STABILIZERS
 from simulators.shop import Dials, Shop
 from simulators.world import random_reward
 from studies.online import OnlineRun, changed
@@ -18,7 +19,7 @@ def one_thread() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stabilizer", ["raw", "srs", "srs2"])
+@pytest.mark.parametrize("stabilizer", STABILIZERS)
 def test_the_shop_is_learned_with_every_stabilizer(stabilizer: str) -> None:
     shop = Shop(3)
     curve = OnlineRun(shop, changed(shop.loop, learner={"stabilizer": stabilizer}), 3).run(16_000, num_points=32)

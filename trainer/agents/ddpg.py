@@ -12,7 +12,7 @@ from schemas.loop_file import Loop, WeightsAction
 from trainer.adam import Adam
 from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, polyak_update
 from trainer.agents.view import View
-from trainer.network_setup import rescale, start_at_zero
+from trainer.network_setup import start_at_zero
 from trainer.networks import ActorHead, Mlp, export
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
@@ -81,11 +81,11 @@ class DdpgAgent:
         return actions
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
-        return export(self._online.view.embeddings, self._online.actor)
+        return export(self._online.view.merged(), self._online.actor)
 
     def rescale(self, statistics: NumberStatistics) -> None:
         for network in (self._online, self._target):
-            rescale(network.view.embeddings, statistics)
+            network.view.rescale(statistics)
 
     def state_dict(self) -> dict[str, Tensor]:
         return gather(**self._parts())

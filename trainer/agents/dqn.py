@@ -1,4 +1,4 @@
-"""Double DQN over candidate sets: Q(s, item) from two towers, for `slate`."""
+"""Double DQN over candidate sets: Q(s, item), for `slate`."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -12,8 +12,8 @@ from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.losses import bootstrapped, mean_squared_error, polyak_update, slate_value
 from trainer.agents.view import View
-from trainer.network_setup import rescale, start_at_zero
-from trainer.networks import SlateHead, export
+from trainer.network_setup import start_at_zero
+from trainer.networks import export, slate_head
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
 from trainer.replay.statistics import NumberStatistics
@@ -26,7 +26,7 @@ class QNetwork(nn.Module):
     def __init__(self, loop: Loop, view: View) -> None:
         super().__init__()
         self.view = view
-        self.head = SlateHead(loop, view.state_dim, view.item_dim)
+        self.head = slate_head(loop, view.state_dim, view.item_dim)
         start_at_zero(self.head)
 
     def forward(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor]) -> Tensor:
@@ -76,11 +76,11 @@ class DqnAgent:
         return scores
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
-        return export(self._online.view.embeddings, self._online.head)
+        return export(self._online.view.merged(), self._online.head)
 
     def rescale(self, statistics: NumberStatistics) -> None:
         for network in (self._online, self._target):
-            rescale(network.view.embeddings, statistics)
+            network.view.rescale(statistics)
 
     def state_dict(self) -> dict[str, Tensor]:
         return gather(**self._parts())

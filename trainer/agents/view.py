@@ -1,54 +1,97 @@
 """How an agent sees states and items."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from schemas.loop_file import Loop
+from trainer.network_setup import rescale
 from trainer.networks import Embeddings
+from trainer.replay.statistics import NumberStatistics
 
 
 class View(nn.Module):
-    """The agent's own embeddings, or those of another through a stop-gradient: no loss of the agent moves these."""
+    """Embeddings of two kinds, either of which may be missing: the agent's own, and those of another through a
+    stop-gradient, which no loss of the agent moves. Where there are both, a row is their sum.
+    """
 
-    def __init__(self, embeddings: Embeddings, *, is_own: bool) -> None:
+    def __init__(self, own: Embeddings | None, shared: Embeddings | None) -> None:
         super().__init__()
-        self.embeddings = embeddings
-        self._is_own = is_own
+        self._own, self._shared = own, shared
 
     @classmethod
     def own(cls, loop: Loop) -> Self:
-        return cls(Embeddings(loop), is_own=True)
+        """The agent's own embeddings alone."""
+        return cls(Embeddings(loop), None)
 
     @classmethod
-    def shared(cls, embeddings: Embeddings) -> Self:
-        return cls(embeddings, is_own=False)
+    def shared(cls, shared: Embeddings) -> Self:
+        """Another's embeddings alone."""
+        return cls(None, shared)
+
+    @classmethod
+    def residual(cls, loop: Loop, shared: Embeddings) -> Self:
+        """Another's embeddings, and what the agent adds to them, which is nothing at first."""
+        own = Embeddings(loop)
+        for table in own.tables:
+            nn.init.zeros_(table)
+        return cls(own, shared)
 
     @property
     def state_dim(self) -> int:
-        return self.embeddings.state_dim
+        return self._first.state_dim
 
     @property
     def item_dim(self) -> int:
-        return self.embeddings.item_dim
+        return self._first.item_dim
 
     def state(self, slots: Tensor, numbers: Tensor) -> Tensor:
         """Features [B, Fs] of states with slots [B, S] and numbers [B, G]."""
-        features = self.embeddings.state(slots, numbers)
-        return features if self._is_own else features.detach()
+        features = self._first.state(slots, numbers)
+        if self._shared is None:
+            return features
+        # The numbers come from the shared part; zeros stay zeros in the own part, which is not rescaled.
+        added = 0.0 if self._own is None else self._own.state(slots, torch.zeros_like(numbers))
+        return features.detach() + added
 
     def items(self, slots: Tensor, numbers: Tensor) -> Tensor:
         """Features [..., Fi] of items with slots [..., Si] and numbers [..., Gi]."""
-        features = self.embeddings.items(slots, numbers)
-        return features if self._is_own else features.detach()
+        features = self._first.items(slots, numbers)
+        if self._shared is None:
+            return features
+        added = 0.0 if self._own is None else self._own.items(slots, torch.zeros_like(numbers))
+        return features.detach() + added
 
     def trained(self) -> Iterable[nn.Parameter]:
         """The parameters that the agent's loss may move."""
-        return self.embeddings.parameters() if self._is_own else ()
+        return () if self._own is None else self._own.parameters()
 
     def id_penalty(self, weight: float) -> Tensor | float:
         """The L2 penalty on id embeddings, of those that the agent's loss may move: without it the rows of rare ids
         fit the noise.
         """
-        return weight * self.embeddings.id_penalty() if self._is_own else 0.0
+        return 0.0 if self._own is None else weight * self._own.id_penalty()
+
+    @torch.no_grad()
+    def merged(self) -> Embeddings:
+        """One set of embeddings through which a policy sees the same."""
+        if self._own is None or self._shared is None:
+            return self._first
+        merged = deepcopy(self._shared)
+        for table, added in zip(merged.tables, self._own.tables, strict=True):
+            table.add_(added)
+        return merged
+
+    def rescale(self, statistics: NumberStatistics) -> None:
+        """Sets the mean and the scale by which the numbers that data scale are normalised."""
+        rescale(self._first, statistics)
+
+    @property
+    def _first(self) -> Embeddings:
+        """Whose numbers are taken."""
+        first = self._own if self._shared is None else self._shared
+        assert first is not None, "a view has embeddings"
+        return first

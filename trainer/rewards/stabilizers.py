@@ -15,31 +15,45 @@ from schemas.loop_file import Loop
 from trainer.agents import AGENTS
 from trainer.agents.agent import Agent
 from trainer.agents.view import View
+from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
 from trainer.replay.statistics import NumberStatistics
 from trainer.rewards import ESTIMATORS
+from trainer.rewards.blend import Blend
+from trainer.rewards.doubly_robust import DoublyRobust
 from trainer.rewards.estimator import RewardEstimator
 from trainer.rewards.noise_meter import NoiseMeter
-from trainer.state import gather, scatter
+from trainer.rewards.raw import Raw
+from trainer.rewards.srs import Srs
+from trainer.rewards.stabilizer import Stabilizer
+from trainer.state import Kept, gather, scatter
 
 
 @dataclass(frozen=True, slots=True)
-class Stabilizer:
-    rewards: Callable[[TransitionBatch, RewardEstimator], Tensor]
-    """What trains the agent in place of a raw batch's rewards, [B]."""
-    shares_embeddings: bool = False
-    """Whether the agent sees through the estimator's embeddings, with a stop-gradient: only the supervised loss moves
-    them."""
+class StabilizerKind:
+    make: Callable[[Loop], Stabilizer]
+    view: Callable[[Loop, Embeddings], View]
+    """How the agent sees, given the estimator's embeddings."""
 
 
-STABILIZERS: dict[str, Stabilizer] = {
-    "raw": Stabilizer(lambda batch, _: batch.reward),
-    "srs": Stabilizer(lambda batch, estimator: estimator.predict(batch)),
-    "srs2": Stabilizer(lambda batch, estimator: estimator.predict(batch), shares_embeddings=True),
+def _own(loop: Loop, _: Embeddings) -> View:
+    return View.own(loop)
+
+
+def _shared(_: Loop, embeddings: Embeddings) -> View:
+    return View.shared(embeddings)
+
+
+STABILIZERS: dict[str, StabilizerKind] = {
+    "raw": StabilizerKind(lambda _: Raw(), _own),
+    "srs": StabilizerKind(lambda _: Srs(), _own),
+    "srs2": StabilizerKind(lambda _: Srs(), _shared),
+    "srs2-residual": StabilizerKind(lambda _: Srs(), View.residual),
+    "doubly-robust": StabilizerKind(lambda _: DoublyRobust(), _own),
+    "blend": StabilizerKind(Blend, _own),
 }
-"""Stabilizers by name, those of `schemas.loop_file`. With `raw` the estimator still learns: the noise meter and the
-story of a decision show what stabilizing would do."""
+"""Stabilizers by name, those of `schemas.loop_file`. A new one is a file here, a line above and one there."""
 
 
 class Stabilized:
@@ -57,16 +71,23 @@ class Stabilized:
         return figures | self.agent.update(batch.with_reward(self.rewards(batch)), num_examples)
 
     def fit(self, batch: TransitionBatch, num_examples: int) -> dict[str, float]:
-        """The estimator's part of an update alone: for impressions that teach the agent nothing."""
-        return self.estimator.update(batch, num_examples)
+        """The supervised part of an update alone: for impressions that teach the agent nothing."""
+        figures = self.estimator.update(batch, num_examples)
+        return figures | self.stabilizer.fit(batch, self.estimator, num_examples)
 
     def rewards(self, batch: TransitionBatch) -> Tensor:
         """What trains the agent in place of a raw batch's rewards, [B]."""
         return self.stabilizer.rewards(batch, self.estimator)
 
     def observe(self, fresh: TransitionBatch) -> None:
-        """Shows the noise meter impressions that nothing has learned from yet."""
-        self.meter.observe(fresh.reward, self.estimator.predict(fresh))
+        """Shows the noise meter and the stabilizer impressions that nothing has learned from yet."""
+        estimate = self.estimator.predict(fresh)
+        self.meter.observe(fresh.reward, estimate)
+        self.stabilizer.observe(fresh, estimate)
+
+    def figures(self) -> dict[str, float]:
+        """What the noise meter and the stabilizer say, by name."""
+        return self.meter.figures() | self.stabilizer.figures()
 
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
         return self.agent.act(probe)
@@ -76,18 +97,27 @@ class Stabilized:
 
     def rescale(self, statistics: NumberStatistics) -> None:
         self.estimator.rescale(statistics)
+        self.stabilizer.rescale(statistics)
         self.agent.rescale(statistics)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return gather(agent=self.agent, estimator=self.estimator, meter=self.meter)
+        return gather(**self._parts())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, agent=self.agent, estimator=self.estimator, meter=self.meter)
+        scatter(state, **self._parts())
+
+    def _parts(self) -> dict[str, Kept]:
+        return {
+            "agent": self.agent,
+            "estimator": self.estimator,
+            "stabilizer": self.stabilizer,
+            "meter": self.meter,
+        }
 
 
 def stabilized_agent(loop: Loop) -> Stabilized:
     """The learner that the loop file names, with new weights from torch's random generator."""
-    stabilizer = STABILIZERS[loop.learner.stabilizer]
+    kind = STABILIZERS[loop.learner.stabilizer]
     estimator = ESTIMATORS[loop.learner.estimator](loop)
-    view = View.shared(estimator.embeddings) if stabilizer.shares_embeddings else View.own(loop)
-    return Stabilized(AGENTS[loop.learner.agent](loop, view), estimator, stabilizer)
+    agent = AGENTS[loop.learner.agent](loop, kind.view(loop, estimator.embeddings))
+    return Stabilized(agent, estimator, kind.make(loop))

@@ -49,8 +49,8 @@ def weights_loop(dim: int, state: str = "", network: str = "") -> Loop:
 
 
 def tiny_loop(interaction: str = "dot") -> Loop:
-    """One number a state, one an item; one hidden layer of two units; vectors of one number."""
-    network = f"hidden = [2]\nvector_dim = 1\ninteraction = '{interaction}'"
+    """One number a state, one an item; one hidden layer of two units; vectors and embeddings of one number."""
+    network = f"hidden = [2]\nvector_dim = 1\nembedding_dim = 1\ninteraction = '{interaction}'"
     return slate_loop("x = { kind = 'number' }", "p = { kind = 'number' }", network)
 
 
@@ -59,7 +59,8 @@ def tiny_tensors() -> dict[str, NDArray[np.float32]]:
 
     x = 3 → (3 − 1) / 2 = 1 → relu(1, −1) = (1, 0) → s = 2 · 1 + 0.5 = 2.5.
     p = 4 → (4, 4) → v = 0.5 · 4 = 2, b = 0.25 · 4 + 1 = 2; p = −1 → (0, 0) → v = 0, b = 1.
-    head(2.5, 2, 5) → relu(9.5, −2.5) = (9.5, 0) → 0.1 · 9.5 + 0.05 = 1; head(2.5, 0, 0) → 0.1 · 2.5 + 0.05 = 0.3.
+    joint: x = 1, p = 4, no embeddings and so no product → relu(1 + 4, −1 + .5) = (5, 0) → 0.1 · 5 + 0.05 = .55;
+    p = −1 → relu(1 − 1, −1 + .5) = (0, 0) → 0.05.
     """
     tensors: dict[str, object] = {
         "embeddings.state_mean": [1],
@@ -74,9 +75,9 @@ def tiny_tensors() -> dict[str, NDArray[np.float32]]:
         "head.item_tower.hidden.0.bias": [0, 0],
         "head.item_tower.out.weight": [[0.5, 0], [0, 0.25]],
         "head.item_tower.out.bias": [0, 1],
-        "head.interaction.hidden.0.weight": [[1, 1, 1], [-1, 0, 0]],
-        "head.interaction.hidden.0.bias": [0, 0],
-        "head.interaction.out.weight": [[0.1, 1]],
-        "head.interaction.out.bias": [0.05],
+        "head.joint.hidden.0.weight": [[1, 1, 1], [-1, 0, 0]],
+        "head.joint.hidden.0.bias": [0, 0.5],
+        "head.joint.out.weight": [[0.1, 1]],
+        "head.joint.out.bias": [0.05],
     }
     return {name: np.array(values, np.float32) for name, values in tensors.items()}

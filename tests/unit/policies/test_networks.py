@@ -24,11 +24,30 @@ def test_scores_are_the_product_of_the_towers_and_the_bias() -> None:
     assert network.scores(state, items).tolist() == [7.0, 1.0]  # 2.5 · 2 + 2, 2.5 · 0 + 1
 
 
-def test_an_interaction_adds_its_own() -> None:
+def test_one_network_of_both_scores_them_together() -> None:
     network = SlateNetwork(tiny_loop("mlp"), tiny_tensors())
     items = network.item_vectors(NO_SLOTS, [[4.0], [-1.0]])
     scores = network.scores(network.state_vector([], [3.0]), items)
-    assert scores == pytest.approx([8.0, 1.3], abs=1e-6)
+    assert scores == pytest.approx([0.55, 0.05], abs=1e-6)
+
+
+def test_one_network_of_both_sees_the_product_of_the_summed_embeddings() -> None:
+    state = "a = { kind = 'category', size = 1 }\nb = { kind = 'category', size = 1 }"
+    loop = slate_loop(
+        state, "id = { kind = 'category', size = 1 }", "hidden = []\nembedding_dim = 1\ninteraction = 'mlp'"
+    )
+    tensors = {
+        "embeddings.state.a": [[0], [2]],
+        "embeddings.state.b": [[0], [3]],
+        "embeddings.item.id": [[4], [5]],
+        **{f"embeddings.{part}_{what}": [] for part in ("state", "item") for what in ("mean", "scale")},
+        "head.joint.out.weight": [[1, 10, 100, 1000]],
+        "head.joint.out.bias": [0.5],
+    }
+    network = SlateNetwork(loop, {name: np.array(value, np.float32) for name, value in tensors.items()})
+    items = network.item_vectors([[0], [1]], np.zeros((2, 0)))
+    # 2 + 10 · 3 + 100 · id + 1000 · (2 + 3) · id + .5
+    assert network.scores(network.state_vector([1, 1], []), items).tolist() == [20432.5, 25532.5]
 
 
 def test_layer_norm_comes_before_relu() -> None:

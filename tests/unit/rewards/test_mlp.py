@@ -32,7 +32,7 @@ def all_pairs() -> TransitionBatch:
 
 def estimator_of(**learner: float) -> MlpEstimator:
     torch.manual_seed(0)
-    return MlpEstimator(slate_loop(estimator_learning_rate=1e-2, id_penalty=0.0, **learner))
+    return MlpEstimator(slate_loop(estimator_learning_rate=1e-2, estimator_id_penalty=0.0, **learner))
 
 
 @pytest.mark.parametrize(("size", "low"), [(1.0, 0.0), (1_000.0, -200.0)], ids=["clicks", "revenue"])

@@ -4,15 +4,21 @@ from itertools import product
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from policies.files import Golden, golden_outputs
+from policies.networks import ActorNetwork, SlateNetwork
 from schemas import loop_file
 from schemas.loop_file import Loop
 from tests.unit.agents.batches import random_batch, slate_loop, weights_loop
 from trainer.agents import AGENTS
 from trainer.replay.batch import TransitionBatch
+from trainer.replay.replay import ProbeStates
+from trainer.replay.statistics import NumberStatistics
 from trainer.rewards import ESTIMATORS
 from trainer.rewards.stabilizers import STABILIZERS, Stabilized, stabilized_agent
 
@@ -57,7 +63,7 @@ def test_any_agent_learns_with_any_estimator_and_stabilizer(agent: str, estimato
     assert {"agent_loss", "estimator_loss"} <= figures.keys()
 
 
-@pytest.mark.parametrize("stabilizer", ["srs", "srs2"])
+@pytest.mark.parametrize("stabilizer", ["srs", "srs2", "srs2-residual"])
 @pytest.mark.parametrize("agent", AGENTS)
 def test_the_agent_learns_from_the_estimates(agent: str, stabilizer: str) -> None:
     loop = loop_for(agent, stabilizer=stabilizer)
@@ -89,7 +95,7 @@ def test_raw_rewards_are_not_altered(stabilizer: str) -> None:
 def test_stabilizing_twice_is_an_error() -> None:
     loop = loop_for("dqn", stabilizer="srs")
     inner, outer = make(loop), make(loop)
-    twice = Stabilized(inner, outer.estimator, STABILIZERS["srs"])
+    twice = Stabilized(inner, outer.estimator, outer.stabilizer)
     with pytest.raises(ValueError, match="stabilized"):
         twice.update(random_batch(loop), num_examples=1_000)
     once = random_batch(loop).with_reward(torch.zeros(32))
@@ -97,9 +103,10 @@ def test_stabilizing_twice_is_an_error() -> None:
         once.with_reward(torch.zeros(32))
 
 
+@pytest.mark.parametrize("stabilizer", ["srs2", "srs2-residual"])
 @pytest.mark.parametrize("agent", AGENTS)
-def test_srs2_only_the_supervised_loss_moves_the_shared_embeddings(agent: str) -> None:
-    loop = loop_for(agent, stabilizer="srs2")
+def test_only_the_supervised_loss_moves_the_shared_embeddings(agent: str, stabilizer: str) -> None:
+    loop = loop_for(agent, stabilizer=stabilizer)
     learner = fitted(loop)
     before = tables(learner)
     for seed in range(3):
@@ -119,6 +126,51 @@ def test_srs2_the_policy_stands_on_the_estimators_embeddings_and_srs_on_its_own(
         assert (own == estimators).all() == is_shared
 
 
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_residual_starts_at_nothing_and_only_the_agent_moves_it(agent: str) -> None:
+    loop = loop_for(agent, stabilizer="srs2-residual")
+    learner = fitted(loop)
+    assert not residual(learner).any()
+    learner.agent.update(random_batch(loop).with_reward(torch.ones(32)), num_examples=1_000)
+    learner.agent.update(random_batch(loop).with_reward(torch.ones(32)), num_examples=1_000)
+    moved = residual(learner)
+    assert moved.any()
+    learner.fit(random_batch(loop, seed=1), num_examples=1_000)
+    assert np.allclose(residual(learner), moved, atol=1e-6)
+
+
+def residual(learner: Stabilized) -> NDArray[np.float32]:
+    """What the policy has and the estimator has not."""
+    embeddings = learner.estimator.embeddings
+    shared = embeddings.tables[embeddings.table_names.index("state.place")].detach().numpy()
+    added: NDArray[np.float32] = learner.policy_tensors()["embeddings.state.place"] - shared
+    return added
+
+
+@pytest.mark.parametrize("stabilizer", STABILIZERS)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_policy_does_what_its_agent_does(agent: str, stabilizer: str) -> None:
+    loop = loop_for(agent, stabilizer=stabilizer)
+    learner = fitted(loop)
+    twos, none = np.full(1, 2.0, np.float32), np.zeros(0, np.float32)
+    learner.rescale(NumberStatistics(twos, twos, none, none))
+    for seed in range(5):
+        learner.update(random_batch(loop, seed=seed), num_examples=1_000)
+    batch = random_batch(loop)
+    probe = ProbeStates(
+        batch.state_slots.numpy(),
+        batch.state_numbers.numpy(),
+        batch.next_item_slots.numpy(),
+        batch.next_item_numbers.numpy(),
+        batch.next_mask.numpy(),
+    )
+    outputs = learner.act(probe)
+    network = (SlateNetwork if loop.action.kind == "slate" else ActorNetwork)(loop, learner.policy_tensors())
+    golden = Golden(probe.state_slots, probe.state_numbers, probe.item_slots, probe.item_numbers, outputs)
+    replica = golden_outputs(network, golden)
+    assert np.allclose(replica, outputs, atol=1e-5)
+
+
 @pytest.mark.parametrize("stabilizer", STABILIZERS)
 @pytest.mark.parametrize("agent", AGENTS)
 def test_from_its_state_a_learner_goes_on_exactly_as_it_would_have(agent: str, stabilizer: str) -> None:
@@ -130,4 +182,4 @@ def test_from_its_state_a_learner_goes_on_exactly_as_it_would_have(agent: str, s
     for seed in range(3):
         batch = random_batch(loop, seed=seed)
         assert learner.update(batch, 1_000) == other.update(batch, 1_000)
-    assert learner.meter.figures() == other.meter.figures()
+    assert learner.figures() == other.figures()

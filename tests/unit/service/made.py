@@ -146,13 +146,11 @@ def _shapes(loop: Loop) -> dict[str, tuple[int, ...]]:
         shapes |= {f"embeddings.{part}_{what}": (layout.num_numbers,) for what in ("mean", "scale")}
     if loop.action.kind == "weights":
         return shapes | _mlp("head.tower", (_num_features(state, d), *hidden, loop.action.dim))
-    out = loop.network.vector_dim
-    return (
-        shapes
-        | _mlp("head.state_tower", (_num_features(state, d), *hidden, out))
-        | _mlp("head.item_tower", (_num_features(item, d), *hidden, out + 1))
-        | (_mlp("head.interaction", (3 * out, *hidden, 1)) if loop.network.interaction == "mlp" else {})
-    )
+    state_dim, item_dim, out = _num_features(state, d), _num_features(item, d), loop.network.vector_dim
+    if loop.network.interaction == "mlp":
+        return shapes | _mlp("head.joint", (state_dim + item_dim + d, *hidden, 1))
+    towers = _mlp("head.state_tower", (state_dim, *hidden, out)) | _mlp("head.item_tower", (item_dim, *hidden, out + 1))
+    return shapes | towers
 
 
 def _num_features(layout: Layout, d: int) -> int:

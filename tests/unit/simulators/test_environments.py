@@ -39,7 +39,8 @@ def test_a_session_of_the_shop_lasts_20_decisions_and_rewards_are_clicks() -> No
     environment: gymnasium.Env[Any, Any] = gymnasium.make("steadyrank/Shop-v0", click_rate=0.5)
     environment.reset(seed=1)
     steps = [environment.step(np.int64(0)) for _ in range(20)]
-    assert [terminated for _, _, terminated, _, _ in steps] == [False] * 19 + [True]
+    assert [truncated for _, _, _, truncated, _ in steps] == [False] * 19 + [True]
+    assert not any(terminated for _, _, terminated, _, _ in steps)
     assert {reward for _, reward, _, _, _ in steps} == {0.0, 1.0}
 
 

@@ -80,17 +80,24 @@ def test_candidates_are_distinct_and_every_item_comes() -> None:
     assert np.bincount(candidates.ravel(), minlength=NUM_ITEMS).min() > 0  # 40 expected of each
 
 
-def test_a_session_is_20_decisions_and_says_so_last() -> None:
+def test_a_session_is_cut_after_20_decisions_and_nobody_says_leave() -> None:
     shop, generator = SHOP, rng()
     state = shop.start(3, generator)
     for i in range(1, MAX_DECISIONS + 1):
         actions = shop.random_actions(state, generator)
         outcome = shop.step(state, actions, generator)
         assert outcome.done.tolist() == [i == MAX_DECISIONS] * 3
+        assert not outcome.terminated.any()
+        assert all(event.kind == "click" for events in shop.events(actions, outcome) for event in events)
         state = outcome.next_state
-    for events in shop.events(actions, outcome):
-        assert [event.kind for event in events].count("leave") == 1
-        assert events[-1].kind == "leave"
+
+
+def test_who_leaves_says_so_last_at_the_20th_decision_too() -> None:
+    shop = shop_of(np.full((1, 1), 50.0), np.zeros((1, 1)), Dials(leave=100.0))
+    state, actions = state_of([0], [-1.0], MAX_DECISIONS - 1), np.zeros((1, 1), np.int64)
+    outcome = shop.step(state, actions, rng())
+    assert outcome.terminated.tolist() == [True]
+    assert [event.kind for event in shop.events(actions, outcome)[0]] == ["click", "leave"]
 
 
 def test_a_click_says_which_item_and_what_it_was_worth() -> None:
