@@ -202,7 +202,7 @@ def _process(options: argparse.Namespace) -> "tuple[Settings, Loop]":
     """What a long-running process starts from; it logs to stderr."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plugins at every start
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it tells of every attempt; we say what came of them
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # why it cannot connect; it warns of every attempt, too
     settings = _settings(options)
     return settings, _loop(settings)
 

@@ -41,6 +41,7 @@ _OPTIONS = {
     # What one answer of a broker holds at most, unless a single record is larger: so much is in memory, and twice.
     "fetch_max_bytes": 16 << 20,
     "max_partition_fetch_bytes": 4 << 20,
+    "fetch_max_wait_ms": 300,  # a seek may wait for that twice; shorter, an idle reader takes 1 % of a core and more
     "metrics_enabled": False,
 }
 

@@ -295,7 +295,7 @@ class TestKafkaEventLog(EventLogContract):
                 made.seek({})
                 return made
 
-            return Log(writer, reader, quiet_seconds=0.6)
+            return Log(writer, reader, quiet_seconds=1.5)
 
         yield make
         for one in opened:

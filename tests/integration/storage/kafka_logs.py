@@ -14,7 +14,7 @@ from storage.kafka_reader import KafkaEventLogReader
 from storage.kafka_writer import KafkaEventLogWriter
 
 WAIT_SECONDS = 20.0
-QUIET_SECONDS = 1.0
+QUIET_SECONDS = 1.5
 
 
 class Opened:
