@@ -1,6 +1,6 @@
 """Many rows by one statement, the fast way of each database: `executemany` on SQLite, `unnest` on PostgreSQL.
 
-Rows are tuples of all the table's columns, in the table's order. Measured in docs/performance.md.
+Rows are tuples of all the table's columns, in the table's order. `bench/ingest.py` times it.
 """
 
 from collections.abc import Collection, Iterable, Sequence

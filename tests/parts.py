@@ -50,6 +50,13 @@ def own_kafka(request: pytest.FixtureRequest, tmp_path: Path) -> "Iterator[Local
         yield broker
 
 
+@pytest.fixture(scope="module")
+def mortal_kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[LocalKafka]":
+    """A running broker that the tests of one module share, which may freeze and kill it."""
+    with _kafka(request.config, tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
 @contextmanager
 def _kafka(config: pytest.Config, folder: Path) -> "Iterator[LocalKafka]":
     from loadtest.parts.kafka import LocalKafka  # noqa: PLC0415 (most runs need no broker and start faster without)

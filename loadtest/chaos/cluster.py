@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from loadtest.chaos.faults import Victim
 from loadtest.parts.kafka import LocalKafka
 from loadtest.parts.postgresql import LocalPostgres
-from loadtest.parts.process import ProcessTree, wait_until
+from loadtest.parts.process import Mortal, ProcessTree, wait_until
 from loadtest.parts.server import free_port
 from schemas.settings import Settings
 from storage.database import migrate
@@ -45,34 +45,16 @@ class Part(Protocol):
     def resume(self) -> None: ...
 
 
-class Program:
+class Program(Mortal):
     """A command that is a process while it runs; its output is appended to `log`."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._command, self.log = command, log
-        self._process: ProcessTree | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
 
     def start(self) -> None:
         """Does not wait until it is ready."""
         self.kill()
         self._process = ProcessTree(self._command, self.log)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def pause(self) -> None:
-        if self._process is not None:
-            self._process.pause()
-
-    def resume(self) -> None:
-        if self._process is not None:
-            self._process.resume()
 
     def stop(self, seconds: float = _STOP_SECONDS) -> bool:
         """SIGTERM, then SIGKILL; returns whether it ended by itself in that time."""

@@ -93,6 +93,32 @@ class ProcessTree:
         self._process.wait()
 
 
+class Mortal:
+    """What is a process tree while it runs, and may be killed, frozen and started again. Starting sets `_process`."""
+
+    _process: ProcessTree | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Also while it is paused."""
+        return self._process is not None and self._process.is_running
+
+    def kill(self) -> None:
+        """As by kill -9, all its processes."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP of all its processes: connections stay open, nothing answers."""
+        if self._process is not None:
+            self._process.pause()
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.resume()
+
+
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)

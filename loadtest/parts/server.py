@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from loadtest.parts.process import ProcessTree
+from loadtest.parts.process import Mortal, ProcessTree
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
@@ -38,7 +38,7 @@ def free_port() -> int:
             return port
 
 
-class LocalServer(ABC):
+class LocalServer(Mortal, ABC):
     """One server on the loopback address, in a folder of its own; its port and its data stay over restarts.
 
     As a context manager it is started, and killed at the end: whoever needs an orderly end calls `stop`.
@@ -52,7 +52,6 @@ class LocalServer(ABC):
         self.folder = folder.resolve()
         self.port = port or free_port()
         self.log = self.folder / f"{self.name}.log"
-        self._process: ProcessTree | None = None
 
     @abstractmethod
     def _prepare(self) -> Sequence[str]:
@@ -70,11 +69,6 @@ class LocalServer(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-
-    @property
-    def is_running(self) -> bool:
-        """Also while it is paused."""
-        return self._process is not None and self._process.is_running
 
     @property
     def pid(self) -> int:
@@ -113,21 +107,6 @@ class LocalServer(ABC):
         if self._process is not None:
             self._process.terminate(self.stop_signal, _STOP_SECONDS)
             self._process = None
-
-    def kill(self) -> None:
-        """As by kill -9, all its processes."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def pause(self) -> None:
-        """SIGSTOP of all its processes: connections stay open, nothing answers."""
-        if self._process is not None:
-            self._process.pause()
-
-    def resume(self) -> None:
-        if self._process is not None:
-            self._process.resume()
 
     def restart(self) -> None:
         """An orderly end and a start."""

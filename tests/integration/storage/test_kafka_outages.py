@@ -10,7 +10,6 @@ import pytest
 
 from loadtest.parts.kafka import LocalKafka
 from loadtest.parts.process import wait_until
-from loadtest.parts.server import PartUnavailableError
 from storage import kafka_writer
 from storage.event_log import LogUnavailableError
 from storage.kafka_writer import KafkaEventLogWriter
@@ -31,25 +30,13 @@ SOON_SECONDS = 0.2
 """What an append takes at most on a busy machine; it waits for nothing."""
 
 
-@pytest.fixture(scope="module")
-def broker(kafka_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """One of our own, as `kafka_servers` has other guests: without Java that one is somebody else's."""
-    broker = LocalKafka(tmp_path_factory.mktemp("broker"))
-    try:
-        broker.start()
-    except PartUnavailableError as error:
-        pytest.skip(f"{kafka_servers} is not ours to kill, and there is no other: {error}")
-    yield broker
-    broker.kill()
-
-
 @pytest.fixture
-def log(broker: LocalKafka) -> Iterator[Opened]:
-    broker.resume()
-    broker.start()
-    opened = Opened(settings_of(broker.servers, kafka_partitions=2))
+def log(mortal_kafka: LocalKafka) -> Iterator[Opened]:
+    mortal_kafka.resume()
+    mortal_kafka.start()
+    opened = Opened(settings_of(mortal_kafka.servers, kafka_partitions=2))
     yield opened
-    broker.resume()
+    mortal_kafka.resume()
     opened.close()
 
 
@@ -84,8 +71,8 @@ class Appending:
             self.longest_seconds = max(self.longest_seconds, time.monotonic() - started_at)
 
 
-def test_it_starts_without_a_broker_and_connects_when_one_comes(log: Opened, broker: LocalKafka) -> None:
-    broker.kill()
+def test_it_starts_without_a_broker_and_connects_when_one_comes(log: Opened, mortal_kafka: LocalKafka) -> None:
+    mortal_kafka.kill()
     writer, reader = log.writer(), log.reader()
     assert isinstance(writer.append("feedback", b"too early").exception(WAIT_SECONDS), LogUnavailableError)
     started_at = time.monotonic()
@@ -97,20 +84,22 @@ def test_it_starts_without_a_broker_and_connects_when_one_comes(log: Opened, bro
     assert reader.assignment() == reader.partitions() == frozenset()
     reader.seek({})
 
-    broker.start()
+    mortal_kafka.start()
 
     append_in_the_end(writer, b"now")
     assert read_until(reader, lambda found: b"now" in found) == [b"now"]
 
 
-def test_what_was_acknowledged_outlives_kills_of_the_broker_and_appends_go_on(log: Opened, broker: LocalKafka) -> None:
+def test_what_was_acknowledged_outlives_kills_of_the_broker_and_appends_go_on(
+    log: Opened, mortal_kafka: LocalKafka
+) -> None:
     writer, reader = log.writer(), log.placed_reader()
     append(writer, b"first")
     appending = Appending(writer)
     for enough in (300, 600, 900):
         assert wait_until(partial(appending.has_begun, enough), WAIT_SECONDS)
-        broker.kill()
-        broker.start()
+        mortal_kafka.kill()
+        mortal_kafka.start()
         append_in_the_end(writer, b"again")
     appending.stop()
 
@@ -122,10 +111,10 @@ def test_what_was_acknowledged_outlives_kills_of_the_broker_and_appends_go_on(lo
     assert len([value for value in found if value in stored]) == len(stored)
 
 
-def test_no_append_waits_for_a_broker_that_is_frozen(log: Opened, broker: LocalKafka) -> None:
+def test_no_append_waits_for_a_broker_that_is_frozen(log: Opened, mortal_kafka: LocalKafka) -> None:
     writer = log.writer()
     append(writer, b"first")
-    broker.pause()
+    mortal_kafka.pause()
     appending = Appending(writer)
 
     assert wait_until(lambda: appending.values(stored=False), WAIT_SECONDS)
@@ -133,7 +122,7 @@ def test_no_append_waits_for_a_broker_that_is_frozen(log: Opened, broker: LocalK
     error = writer.append("feedback", b"now").exception(0)  # it does not even try
     assert isinstance(error, LogUnavailableError)
     assert "stored nothing for" in str(error)
-    broker.resume()
+    mortal_kafka.resume()
     append_in_the_end(writer, b"again")
     appending.stop()
     assert appending.longest_seconds < SOON_SECONDS
@@ -142,28 +131,28 @@ def test_no_append_waits_for_a_broker_that_is_frozen(log: Opened, broker: LocalK
 
 
 def test_a_producer_that_gave_up_records_is_replaced(
-    log: Opened, broker: LocalKafka, monkeypatch: pytest.MonkeyPatch
+    log: Opened, mortal_kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kafka-python's own never sends anything again after that."""
     monkeypatch.setitem(kafka_writer._OPTIONS, "delivery_timeout_ms", 6_000)
     writer = log.writer()
     append(writer, b"first")
-    broker.pause()
+    mortal_kafka.pause()
     futures = [writer.append("feedback", value) for value in numbers(10)]
 
     for future in futures:
         assert isinstance(future.exception(WAIT_SECONDS), LogUnavailableError)
 
-    broker.resume()
+    mortal_kafka.resume()
     append_in_the_end(writer, b"again")
     append(writer, *[b"and again"] * 20)
     assert {b"first", b"again", b"and again"} <= {record.value for record in read_all(log.placed_reader())}
 
 
-def test_closing_does_not_wait_long_for_a_broker_that_is_frozen(log: Opened, broker: LocalKafka) -> None:
+def test_closing_does_not_wait_long_for_a_broker_that_is_frozen(log: Opened, mortal_kafka: LocalKafka) -> None:
     writer = log.writer()
     append(writer, b"first")
-    broker.pause()
+    mortal_kafka.pause()
     futures = [writer.append("feedback", value) for value in numbers(10)]
     started_at = time.monotonic()
     writer.close()
@@ -171,11 +160,11 @@ def test_closing_does_not_wait_long_for_a_broker_that_is_frozen(log: Opened, bro
     assert all(isinstance(future.exception(0), LogUnavailableError) for future in futures)
 
 
-def test_a_reader_says_that_the_log_is_away_and_goes_on_when_it_is_back(log: Opened, broker: LocalKafka) -> None:
+def test_a_reader_says_that_the_log_is_away_and_goes_on_when_it_is_back(log: Opened, mortal_kafka: LocalKafka) -> None:
     writer, reader = log.writer(), log.placed_reader()
     append(writer, *numbers(3))
     assert sorted(record.value for record in read_all(reader)) == numbers(3)
-    for go, come in ((broker.kill, broker.start), (broker.pause, broker.resume)):
+    for go, come in ((mortal_kafka.kill, mortal_kafka.start), (mortal_kafka.pause, mortal_kafka.resume)):
         go()
         with pytest.raises(LogUnavailableError, match="cannot be read"):
             read_all(reader)
