@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -169,8 +170,25 @@ class Network(_Section):
     layer_norm: bool = False
 
 
-AGENTS: dict[str, str] = {"dqn": "slate", "ddpg": "weights"}
-"""Agents by name, with the action kind that each is for. Add an agent here and in `trainer.agents`."""
+@dataclass(frozen=True, slots=True)
+class AgentKind:
+    """What an agent is for, and what it wants to learn from."""
+
+    actions: tuple[str, ...]
+    """Kinds of action."""
+    interactions: tuple[str, ...] = ("dot", "mlp")
+    """Kinds of `[network] interaction`, for `slate`."""
+    on_policy: bool = False
+    """It takes each impression once, and only while the policy that chose it is young."""
+    needs_candidates: bool = False
+    """It looks at what else could have been chosen."""
+
+
+AGENTS: dict[str, AgentKind] = {
+    "dqn": AgentKind(("slate",)),
+    "ddpg": AgentKind(("weights",)),
+}
+"""Agents by name. Add an agent here and in `trainer.agents`."""
 ESTIMATORS: tuple[str, ...] = ("mlp",)
 STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2", "srs2-residual", "doubly-robust", "blend")
 EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "weights": ("gaussian",)}
@@ -289,9 +307,12 @@ class Loop(_Section):
 def _misfits(loop: Loop) -> Iterator[str]:
     """What is wrong between sections, each as a sentence that names the keys."""
     kind, agent, explores = loop.action.kind, loop.learner.agent, loop.exploration.kind
-    agents = [name for name, for_kind in AGENTS.items() if for_kind == kind]
+    agents = [name for name, agent_kind in AGENTS.items() if kind in agent_kind.actions]
     if agent not in agents:
         yield f"learner.agent = {agent!r} does not fit action.kind = {kind!r}; use {', '.join(agents)}"
+    elif kind == "slate" and (found := loop.network.interaction) not in AGENTS[agent].interactions:
+        fits = ", ".join(AGENTS[agent].interactions)
+        yield f"network.interaction = {found!r} does not fit learner.agent = {agent!r}; use {fits}"
     if explores not in EXPLORATIONS[kind]:
         fits = ", ".join(EXPLORATIONS[kind])
         yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"

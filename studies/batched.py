@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policies.features import ItemEncoder, StateEncoder, network_layouts
-from schemas.loop_file import GaussianExploration, Loop, SoftmaxExploration
+from schemas.loop_file import AGENTS, GaussianExploration, Loop, SoftmaxExploration
 from simulators.shop import NUM_CANDIDATES, NUM_USERS, Shop
 from simulators.world import Floats, Ints, Outcome, State, renew, select
 from trainer.replay.batch import TransitionBatch
-from trainer.replay.batches import reward_batch, transition_batch
+from trainer.replay.batches import reward_batch, transition_batch, with_candidates
 from trainer.replay.columns import Columns, RowShape
-from trainer.replay.fresh import FreshQueue
 from trainer.replay.index_set import IndexSet
 from trainer.replay.item_table import ItemTable
 from trainer.replay.replay import ProbeStates
+from trainer.replay.sampler import Sampler
 from trainer.replay.sessions import NO_ROW
 from trainer.rewards.estimator import RewardEstimator
 from trainer.rewards.stabilizer import Stateless
@@ -67,7 +67,8 @@ class Memory:
         self._num_sessions = num_sessions
         self._columns = Columns.empty(shape, capacity)
         self._ready = IndexSet(capacity)
-        self._fresh = FreshQueue(1, self._rng)
+        self._sampler = Sampler(loop, shape, self._rng)
+        self._needs_candidates = AGENTS[loop.learner.agent].needs_candidates
         self.expected = torch.zeros(capacity)
         """[capacity] E[r | s, a] of each row."""
         self._goes_on = np.zeros(num_sessions, np.bool_)
@@ -88,18 +89,18 @@ class Memory:
         columns.next_row[before] = before + self._num_sessions
         ready = np.concatenate([before, rows[columns.terminated[rows]]])
         self._goes_on = ~outcome.done
-        self._fresh.put(self._ready.set_members(ready, np.ones(len(ready), np.bool_)))
+        self._sampler.put(self._ready.set_members(ready, np.ones(len(ready), np.bool_)))
         self.num += self._num_sessions
 
     def sample(self, size: int) -> TransitionBatch | None:
         """As `Replay.sample`."""
-        if len(self._ready) < size:
+        columns, items = self._columns, self._encoded.items
+        rows = self._sampler.draw(size, self._ready, lambda rows: columns.was_sampled[rows, 0])
+        if rows is None:
             return None
-        fresh = self._fresh.take(size // 2)
-        fresh = fresh[~self._columns.was_sampled[fresh, 0]]
-        rows = np.concatenate([fresh, self._ready.draw(size - len(fresh), self._rng)])
-        self._columns.was_sampled[rows, 0] = True
-        return transition_batch(self._columns, self._encoded.items, rows, np.zeros_like(rows))
+        columns.was_sampled[rows, 0] = True
+        batch = transition_batch(columns, items, rows, np.zeros_like(rows))
+        return with_candidates(batch, columns, items) if self._needs_candidates else batch
 
     def newest(self) -> TransitionBatch:
         """The last decision of every session, as `Replay.newest`."""

@@ -31,7 +31,12 @@ class TransitionBatch:
     next_item_numbers: Tensor  # [B, C, Gi]
     next_mask: Tensor  # [B, C] bool, True where there is a candidate
     next_size: Tensor  # [B] int64, impressions of the next decision; at least 1
+    next_rows: NDArray[np.int64]  # [B] where the next decision lies in the buffer; NO_ROW where terminated
     terminated: Tensor  # [B] bool; True: nothing comes after. False: the next state is there
+    candidate_slots: Tensor  # [B, C, Si], the candidates of this decision; C = 0 unless the agent needs them
+    candidate_numbers: Tensor  # [B, C, Gi]
+    candidate_mask: Tensor  # [B, C] bool, True where a candidate was left: those above the position are not
+    chosen: Tensor  # [B] int64, the column of the impression's item among the candidates; 0 without
     stabilized: bool = False
 
     def with_reward(self, reward: Tensor) -> "TransitionBatch":

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.columns import Columns
 from trainer.replay.item_table import PADDING, ItemTable
+from trainer.replay.sessions import NO_ROW
 
 
 def reward_batch(
@@ -37,7 +38,12 @@ def reward_batch(
         next_item_numbers=torch.zeros(num, num_candidates, items.numbers.shape[1]),
         next_mask=torch.zeros(num, num_candidates, dtype=torch.bool),
         next_size=torch.ones(num, dtype=torch.int64),
+        next_rows=np.full(num, NO_ROW),
         terminated=torch.ones(num, dtype=torch.bool),
+        candidate_slots=torch.zeros(num, 0, items.slots.shape[1], dtype=torch.int64),
+        candidate_numbers=torch.zeros(num, 0, items.numbers.shape[1]),
+        candidate_mask=torch.zeros(num, 0, dtype=torch.bool),
+        chosen=torch.zeros(num, dtype=torch.int64),
     )
 
 
@@ -46,7 +52,8 @@ def transition_batch(
 ) -> TransitionBatch:
     """The same with what came next; each of `rows` is terminated or has a next row."""
     terminated = columns.terminated[rows]
-    following = np.where(terminated, 0, columns.next_row[rows])
+    next_rows = np.where(terminated, NO_ROW, columns.next_row[rows])
+    following = np.where(terminated, 0, next_rows)
     state_slots, state_numbers = columns.state_slots[following], columns.state_numbers[following]
     candidates = columns.candidates[following]
     size = np.count_nonzero(~np.isnan(columns.rewards[following]), axis=1)
@@ -60,7 +67,24 @@ def transition_batch(
         next_item_numbers=torch.from_numpy(items.numbers[candidates]),
         next_mask=torch.from_numpy(candidates != PADDING),
         next_size=torch.from_numpy(np.maximum(size, 1)),
+        next_rows=next_rows,
         terminated=torch.from_numpy(terminated),
+    )
+
+
+def with_candidates(batch: TransitionBatch, columns: Columns, items: ItemTable) -> TransitionBatch:
+    """The same with the candidates of its decisions; what was shown is among them."""
+    rows, positions = batch.rows, batch.positions
+    candidates, slate = columns.candidates[rows], columns.slate[rows]  # [B, C], [B, K]
+    above = np.arange(slate.shape[1]) < positions[:, None]  # [B, K]
+    is_above = ((candidates[:, :, None] == slate[:, None, :]) & above[:, None, :]).any(axis=2)  # [B, C]
+    shown = np.take_along_axis(slate, positions[:, None], axis=1)
+    return replace(
+        batch,
+        candidate_slots=_wide(items.slots[candidates]),
+        candidate_numbers=torch.from_numpy(items.numbers[candidates]),
+        candidate_mask=torch.from_numpy((candidates != PADDING) & ~is_above),
+        chosen=torch.from_numpy((candidates == shown).argmax(axis=1)),
     )
 
 

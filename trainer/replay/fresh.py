@@ -14,6 +14,9 @@ class FreshQueue:
         self._rng = rng
         self._codes = np.zeros(0, np.int64)  # the last is taken first
 
+    def __len__(self) -> int:
+        return len(self._codes)
+
     def put(self, codes: NDArray[np.int64]) -> None:
         """In front of all others; in turn one impression of each decision, so that each decision is seen soon."""
         codes = self._rng.permutation(codes)
@@ -28,3 +31,6 @@ class FreshQueue:
         at = max(len(self._codes) - num, 0)
         taken, self._codes = self._codes[at:], self._codes[:at]
         return taken
+
+    def clear(self) -> None:
+        self._codes = self._codes[:0]

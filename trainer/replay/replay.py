@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.features import network_layouts
-from schemas.loop_file import Loop
+from schemas.loop_file import AGENTS, Loop
 from storage.reward_tail import RewardedDecision, Tail
 from trainer.replay.batch import TransitionBatch
-from trainer.replay.batches import reward_batch, transition_batch
+from trainer.replay.batches import reward_batch, transition_batch, with_candidates
 from trainer.replay.buffer import Buffer, EncodedDecision
 from trainer.replay.columns import RowShape
 from trainer.replay.encoding import DecisionEncoder, UnusableDecisionError, is_terminated
-from trainer.replay.fresh import FreshQueue
 from trainer.replay.item_table import PADDING
 from trainer.replay.items import Items, ItemSource
+from trainer.replay.sampler import Sampler
 from trainer.replay.statistics import NumberStatistics, mean_and_std
 from trainer.replay.waiting import Waiting
 
@@ -81,7 +81,8 @@ class Replay:
         self._items = Items(loop, catalogue, rng)
         self._encoder = DecisionEncoder(loop, self._items, shape)
         self._buffer = Buffer(shape, capacity, loop.session.timeout_seconds)
-        self._fresh = FreshQueue(shape.num_positions, rng)
+        self._sampler = Sampler(loop, shape, rng)
+        self._needs_candidates = AGENTS[loop.learner.agent].needs_candidates
         self._waiting = Waiting()
         self._read_revision = 0
         self._num_items_kept = 0
@@ -136,7 +137,7 @@ class Replay:
         num_before = self.num_admitted
         while chunk := list(islice(due, min(_CHUNK, self._buffer.capacity))):
             encoded = self._encoded(chunk)
-            self._fresh.put(self._buffer.append(encoded))
+            self._sampler.put(self._buffer.append(encoded))
             self.num_admitted += len(encoded)
         self._forget_items()
         return self.num_admitted - num_before
@@ -156,7 +157,7 @@ class Replay:
     def _receive(self, decision: RewardedDecision) -> None:
         if decision.decision_id in self._buffer:
             rewards = self._encoder.rewards(decision.rewards)
-            self._fresh.put(self._buffer.correct(decision.decision_id, rewards, is_terminated(decision)))
+            self._sampler.put(self._buffer.correct(decision.decision_id, rewards, is_terminated(decision)))
         elif decision.corrected_at is None or decision.decided_at > self._buffer.evicted_up_to:
             self._waiting.put(decision)
 
@@ -178,17 +179,15 @@ class Replay:
     def sample(self, batch_size: int) -> TransitionBatch | None:
         """The agent's minibatch: `batch_size` impressions with a propensity, and a next decision or terminated.
 
-        At most half are the newest that were never sampled; the others are uniform, with replacement.
-        None while fewer than `batch_size` are ready.
+        Which ones, `Sampler` says. None while there are too few.
         """
-        ready = self._buffer.ready
-        if len(ready) < batch_size:
+        codes = self._sampler.draw(batch_size, self._buffer.ready, self._buffer.was_sampled)
+        if codes is None:
             return None
-        fresh = self._fresh.take(batch_size // 2)
-        fresh = fresh[ready.contains(fresh) & ~self._buffer.was_sampled(fresh)]
-        codes = np.concatenate([fresh, ready.draw(batch_size - len(fresh), self._rng)])
         self._buffer.mark_sampled(codes)
-        return transition_batch(self._buffer.columns, self._items.table, *self._buffer.rows_and_positions(codes))
+        columns, items = self._buffer.columns, self._items.table
+        batch = transition_batch(columns, items, *self._buffer.rows_and_positions(codes))
+        return with_candidates(batch, columns, items) if self._needs_candidates else batch
 
     def sample_rewards(self, batch_size: int) -> TransitionBatch | None:
         """The estimator's minibatch: any impressions, uniform, with replacement; `next_*` zero, `terminated` True.

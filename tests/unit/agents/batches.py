@@ -9,6 +9,7 @@ from torch import Tensor
 from policies.features import network_layouts
 from schemas.loop_file import Loop
 from trainer.replay.batch import TransitionBatch
+from trainer.replay.sessions import NO_ROW
 
 
 def slate_loop(**learner: Any) -> Loop:
@@ -44,6 +45,7 @@ def batch_of(loop: Loop, num: int, **given: Tensor) -> TransitionBatch:
     """B impressions of zeros that terminate, but for the fields given."""
     state, item = network_layouts(loop)
     width = given["next_mask"].shape[1] if "next_mask" in given else 1
+    num_candidates = given["candidate_mask"].shape[1] if "candidate_mask" in given else 1
     fields: dict[str, Any] = {
         "rows": np.arange(num),
         "positions": np.zeros(num, np.int64),
@@ -61,13 +63,18 @@ def batch_of(loop: Loop, num: int, **given: Tensor) -> TransitionBatch:
         "next_item_numbers": torch.zeros(num, width, item.num_numbers),
         "next_mask": torch.zeros(num, width, dtype=torch.bool),
         "next_size": torch.ones(num, dtype=torch.int64),
+        "next_rows": np.full(num, NO_ROW),
         "terminated": torch.ones(num, dtype=torch.bool),
+        "candidate_slots": torch.zeros(num, num_candidates, item.num_slots, dtype=torch.int64),
+        "candidate_numbers": torch.zeros(num, num_candidates, item.num_numbers),
+        "candidate_mask": torch.ones(num, num_candidates, dtype=torch.bool),
+        "chosen": torch.zeros(num, dtype=torch.int64),
     }
     return TransitionBatch(**fields | given)
 
 
 def random_batch(loop: Loop, num: int = 32, width: int = 3, seed: int = 0) -> TransitionBatch:
-    """Impressions drawn at random, of which none terminates; rewards are 0 or 1."""
+    """Impressions drawn at random, of which none terminates; rewards are 0 or 1. The item chosen is a candidate."""
     draw = torch.Generator().manual_seed(seed)
     state, item = network_layouts(loop)
 
@@ -78,13 +85,20 @@ def random_batch(loop: Loop, num: int = 32, width: int = 3, seed: int = 0) -> Tr
         return torch.randn(*shape, layout_numbers, generator=draw)
 
     action_dim = loop.action.dim if loop.action.kind == "weights" else 0
+    candidate_slots, candidate_numbers = slots(item.num_slots, num, width), numbers(item.num_numbers, num, width)
+    chosen = torch.randint(0, width, (num,), generator=draw)
     return batch_of(
         loop,
         num,
         state_slots=slots(state.num_slots, num),
         state_numbers=numbers(state.num_numbers, num),
-        item_slots=slots(item.num_slots, num),
-        item_numbers=numbers(item.num_numbers, num),
+        item_slots=candidate_slots[torch.arange(num), chosen],
+        item_numbers=candidate_numbers[torch.arange(num), chosen],
+        candidate_slots=candidate_slots,
+        candidate_numbers=candidate_numbers,
+        candidate_mask=torch.ones(num, width, dtype=torch.bool),
+        chosen=chosen,
+        propensity=torch.rand(num, generator=draw) * 0.9 + 0.1,
         action=torch.rand(num, action_dim, generator=draw) * 2 - 1,
         reward=torch.randint(0, 2, (num,), generator=draw).float(),
         next_state_slots=slots(state.num_slots, num),

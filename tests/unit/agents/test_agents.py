@@ -15,7 +15,7 @@ from trainer.replay.statistics import NumberStatistics
 
 
 def loop_for(agent: str) -> Loop:
-    return (slate_loop if loop_file.AGENTS[agent] == "slate" else weights_loop)(agent=agent)
+    return (slate_loop if "slate" in loop_file.AGENTS[agent].actions else weights_loop)(agent=agent)
 
 
 def make(agent: str, seed: int = 0) -> Agent:

@@ -8,10 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import loop_file
+from schemas.loop_file import AgentKind
 from schemas.messages import LoggedItem
 from storage.reward_tail import RewardedDecision
 from tests.unit.replay.worlds import ReplayWorld, decided, shown, slate_loop, transitions, weights_loop
 from trainer.replay import replay as replay_module
+from trainer.replay.item_table import PADDING
 from trainer.replay.sessions import NO_ROW, Entry, next_rows, session_key
 
 
@@ -420,3 +423,38 @@ def test_any_order_of_arrival_gives_the_transitions_of_the_rows(
     restarted = world.restarted()
     restarted.refill(world.replay.revision)
     assert transitions(restarted) == transitions(world.replay)
+
+
+# ------------------------------------------------------------------ candidates
+
+
+def test_an_agent_that_needs_them_sees_the_candidates_that_were_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loop_file.AGENTS, "dqn", AgentKind(("slate",), needs_candidates=True))
+    world = ReplayWorld(slate_loop())
+    world.admit(decided("a", 1.0), decided("b", 2.0))
+    batch = world.replay.sample(2)
+    assert batch is not None
+    num = torch.arange(2)
+    assert (batch.candidate_slots[num, batch.chosen] == batch.item_slots).all()
+    assert batch.candidate_mask[num, batch.chosen].all()
+    for i, position in enumerate(batch.positions.tolist()):
+        left = world.replay._buffer.columns.candidates[batch.rows[i]] != PADDING
+        assert int(batch.candidate_mask[i].sum()) == int(left.sum()) - position, "those above are gone"
+
+
+def test_others_are_not_burdened_with_them(world: ReplayWorld) -> None:
+    world.admit(decided("a", 1.0), decided("b", 2.0))
+    batch = world.replay.sample(2)
+    assert batch is not None
+    assert batch.candidate_slots.shape[:2] == (2, 0)
+
+
+def test_a_batch_says_where_the_next_decision_lies(world: ReplayWorld) -> None:
+    world.admit(decided("a", 1.0), decided("b", 2.0, terminated=True))
+    batch = world.replay.sample(4)
+    assert batch is not None
+    names = [world.replay._buffer.decision_ids(np.array([row]))[0] for row in batch.rows]
+    following = [
+        None if row == NO_ROW else world.replay._buffer.decision_ids(np.array([row]))[0] for row in batch.next_rows
+    ]
+    assert set(zip(names, following, strict=True)) == {("a", "b"), ("b", None)}

@@ -24,7 +24,7 @@ from trainer.rewards.stabilizers import STABILIZERS, Stabilized, stabilized_agen
 
 
 def loop_for(agent: str, **learner: Any) -> Loop:
-    return (slate_loop if loop_file.AGENTS[agent] == "slate" else weights_loop)(agent=agent, **learner)
+    return (slate_loop if "slate" in loop_file.AGENTS[agent].actions else weights_loop)(agent=agent, **learner)
 
 
 def make(loop: Loop, seed: int = 0) -> Stabilized:
