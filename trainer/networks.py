@@ -31,44 +31,59 @@ class Embeddings(nn.Module):
     state_scale: Tensor
     item_mean: Tensor
     item_scale: Tensor
+    _state_offsets: Tensor
+    _item_offsets: Tensor
 
     def __init__(self, loop: Loop) -> None:
         super().__init__()
         self.state_layout, self.item_layout = network_layouts(loop)
         cardinality = {t.name: t.cardinality for t in (*self.state_layout.tables, *self.item_layout.tables)}
         dim = loop.network.embedding_dim
-        # A list, not a ParameterDict, whose keys may not hold the dots of table names.
         self.table_names = tuple(cardinality)
-        self.tables = nn.ParameterList(torch.randn(n, dim) * _EMBEDDING_SD for n in cardinality.values())
+        self._sizes = list(cardinality.values())
+        # All tables in one matrix, so that all slots of a state are one look-up.
+        self.rows = nn.Parameter(torch.randn(sum(self._sizes), dim) * _EMBEDDING_SD)
+        starts = dict(zip(cardinality, np.cumsum([0, *self._sizes]).tolist(), strict=False))
         for part, layout in (("state", self.state_layout), ("item", self.item_layout)):
             self.register_buffer(f"{part}_mean", torch.zeros(layout.num_numbers))
             self.register_buffer(f"{part}_scale", torch.ones(layout.num_numbers))
+            offsets = [starts[t.name] for t in layout.tables for _ in range(t.slots.start, t.slots.stop)]
+            self.register_buffer(f"_{part}_offsets", torch.tensor(offsets, dtype=torch.int64), persistent=False)
         self.state_dim = len(self.state_layout.tables) * dim + self.state_layout.num_numbers
         self.item_dim = len(self.item_layout.tables) * dim + self.item_layout.num_numbers
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """The rows [n, d] of each table, in the order of `table_names`: views, to be written to without gradients."""
+        return torch.split(self.rows, self._sizes)
 
     def state(self, slots: Tensor, numbers: Tensor) -> Tensor:
         """Features [B, Fs] of states with slots [B, S] and numbers [B, G]."""
         scaled = (numbers - self.state_mean) / self.state_scale
-        return torch.cat([*self._embedded(self.state_layout, slots), scaled], dim=-1)
+        return torch.cat([self._embedded(self.state_layout, slots, self._state_offsets), scaled], dim=-1)
 
     def items(self, slots: Tensor, numbers: Tensor) -> Tensor:
         """Features [..., Fi] of items with slots [..., Si] and numbers [..., Gi]."""
         scaled = (numbers - self.item_mean) / self.item_scale
-        return torch.cat([*self._embedded(self.item_layout, slots), scaled], dim=-1)
+        return torch.cat([self._embedded(self.item_layout, slots, self._item_offsets), scaled], dim=-1)
 
     def id_penalty(self) -> Tensor:
         """The sum of squares of the tables of 100 rows or more: ids, of which each is seen seldom."""
         large = [table.square().sum() for table in self.tables if table.shape[0] >= _MIN_PENALIZED_CARDINALITY]
         return torch.stack(large).sum() if large else torch.zeros((), device=self.state_mean.device)
 
-    def _embedded(self, layout: Layout, slots: Tensor) -> list[Tensor]:
-        """One [..., d] a table of the layout."""
-        parts = []
-        for table in layout.tables:
-            own = slots[..., table.slots]  # [..., L]
-            rows = functional.embedding(own, self.tables[self.table_names.index(table.name)])  # [..., L, d]
-            parts.append(_masked_mean(rows, own != 0) if table.pooled else rows.squeeze(-2))
-        return parts
+    def _embedded(self, layout: Layout, slots: Tensor, offsets: Tensor) -> Tensor:
+        """[..., T · d]: a vector a table of the layout."""
+        rows = functional.embedding(slots + offsets, self.rows)  # [..., S, d]
+        if any(table.pooled for table in layout.tables):
+            means = [
+                _masked_mean(rows[..., table.slots, :], slots[..., table.slots] != 0)
+                if table.pooled
+                else rows[..., table.slots.start, :]
+                for table in layout.tables
+            ]
+            return torch.cat(means, dim=-1)
+        return rows.flatten(-2)
 
 
 def _masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
@@ -150,10 +165,12 @@ class JointHead(SlateHead):
         self.joint = Mlp(sum(self._dims), shape.hidden, 1, layer_norm=shape.layer_norm)
 
     def forward(self, state_features: Tensor, item_features: Tensor) -> Tensor:
-        of_state, of_item, of_product = torch.split(self.joint.first.weight, self._dims, dim=1)
-        first = item_features @ of_item.T + (state_features @ of_state.T + self.joint.first.bias).unsqueeze(1)
+        first = self.joint.first
+        of_state, of_pair = torch.split(first.weight, [self._dims[0], sum(self._dims[1:])], dim=1)
         u, v = self._summed(state_features, 0), self._summed(item_features, 1)  # [B, d], [B, N, d]
-        scores: Tensor = self.joint.after_first(first + v @ (of_product * u.unsqueeze(1)).mT)
+        pair = torch.cat([item_features, v * u.unsqueeze(1)], dim=-1)  # [B, N, Fi + d]
+        hidden = pair @ of_pair.T + functional.linear(state_features, of_state, first.bias).unsqueeze(1)
+        scores: Tensor = self.joint.after_first(hidden)
         return scores.squeeze(-1)
 
     def _summed(self, features: Tensor, side: int) -> Tensor:
@@ -195,7 +212,8 @@ def export(embeddings: Embeddings, head: SlateHead | ActorHead) -> dict[str, NDA
     tensors: dict[str, Tensor] = {
         f"embeddings.{name}": table for name, table in zip(embeddings.table_names, embeddings.tables, strict=True)
     }
-    tensors |= {f"embeddings.{name}": buffer for name, buffer in embeddings.named_buffers()}
+    scales = ("state_mean", "state_scale", "item_mean", "item_scale")
+    tensors |= {f"embeddings.{name}": getattr(embeddings, name) for name in scales}
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
     return {name: _array(tensor) for name, tensor in tensors.items()}
 

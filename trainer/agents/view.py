@@ -36,8 +36,7 @@ class View(nn.Module):
     def residual(cls, loop: Loop, shared: Embeddings) -> Self:
         """Another's embeddings, and what the agent adds to them, which is nothing at first."""
         own = Embeddings(loop)
-        for table in own.tables:
-            nn.init.zeros_(table)
+        nn.init.zeros_(own.rows)
         return cls(own, shared)
 
     @property
@@ -81,8 +80,7 @@ class View(nn.Module):
         if self._own is None or self._shared is None:
             return self._first
         merged = deepcopy(self._shared)
-        for table, added in zip(merged.tables, self._own.tables, strict=True):
-            table.add_(added)
+        merged.rows.add_(self._own.rows)
         return merged
 
     def rescale(self, statistics: NumberStatistics) -> None:

@@ -71,7 +71,7 @@ def test_what_the_estimator_misses_is_let_through() -> None:
 
 def test_the_mixture_by_hand() -> None:
     torch.manual_seed(0)
-    blend = probed(Blend(slate_loop(estimator_learning_rate=1e-2)), [0.6, 0.4], 15)
+    blend = probed(Blend(slate_loop(estimator_learning_rate=1e-2)), [0.6, 0.4], 12)
     batch, estimate = fresh_batch([0.6, 0.4])
     rho, w = blend._probe.predict(batch), blend.weight
     assert 0.1 < rho[0] < 0.39
