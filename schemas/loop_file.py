@@ -189,7 +189,9 @@ AGENTS: dict[str, AgentKind] = {
     "ddpg": AgentKind(("weights",)),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
-ESTIMATORS: tuple[str, ...] = ("mlp",)
+ESTIMATORS: tuple[str, ...] = ("mlp", "fm")
+HEADS: tuple[str, ...] = ("auto", "bernoulli", "categorical", "gaussian", "poisson", "ziln")
+"""Distributions of the reward that estimators with a network fit; `auto` is `bernoulli`."""
 STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2", "srs2-residual", "doubly-robust", "blend")
 EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "weights": ("gaussian",)}
 
@@ -201,6 +203,7 @@ class Learner(_Section):
 
     agent: str
     estimator: str = "mlp"
+    head: str = "auto"
     stabilizer: str = "srs"
     discount: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=1, le=65_536)
@@ -220,7 +223,7 @@ class Learner(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for key, known in (("agent", tuple(AGENTS)), ("estimator", ESTIMATORS), ("stabilizer", STABILIZERS)):
+        for key, known in (("agent", tuple(AGENTS)), ("estimator", ESTIMATORS), ("head", HEADS), ("stabilizer", STABILIZERS)):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} = {getattr(self, key)!r} is not known; use one of {', '.join(known)}")
         return self
