@@ -1,75 +1,74 @@
-"""A factorization machine (Rendle 2010): a bias, linear terms, and the products of all pairs of embeddings."""
+"""A factorization machine (Rendle 2010): a bias, linear terms, and products of embeddings."""
 
 import torch
 from torch import Tensor, nn
 
-from policies.features import Layout
 from schemas.loop_file import Loop, WeightsAction
 from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.rewards.network_estimator import NetworkEstimator
-from trainer.rewards.reward_network import RewardModel
+from trainer.rewards.reward_network import RewardModel, split_features
 
 _FACTOR_SD = 0.05
-_FACTOR_SCALE = 4.0
+_PENALTY_SHARE = 0.1
+"""Of the id penalty of a network, which scales its embeddings up again; here nothing does, so it pulls harder."""
+_BIAS_SHARE = 0.25
+"""Of the penalty of embeddings: an id has one bias to learn, and a product of all its dimensions."""
 
 
 class FmEstimator(NetworkEstimator):
-    """For ids with few impressions each: tastes are products, and their number of parameters is small."""
+    """For ids with few impressions each: tastes are products, which a network has to find out first."""
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__(loop, FactorizationMachine)
+        super().__init__(loop, FactorizationMachine, penalty_share=_PENALTY_SHARE)
 
 
 class FactorizationMachine(RewardModel):
-    """w₀ + Σᵢ wᵢ xᵢ + Σᵢ<ⱼ ⟨vᵢ, vⱼ⟩ xᵢ xⱼ (Rendle 2010, equation 1), for each output o with ⟨·⟩ weighted by c_o.
+    """w₀ + Σᵢ wᵢ xᵢ + Σᵢⱼ ⟨vᵢ, vⱼ⟩ xᵢ xⱼ (Rendle 2010, equation 1), i a field of the state and j of the item.
 
-    Its fields are the tables of state and item, of which x is 1, and their numbers; for `weights` those of the state
-    and the action's. With one output and c = 1 it is Rendle's own; c lets several outputs share the embeddings.
+    Fields are tables, of which x is 1, and numbers; for `weights` the action's numbers stand for the item. Pairs
+    within the state or within the item are left out: the same for all items, or a part of the item's bias, they only
+    add noise. The sum over pairs is that of the sums, ⟨Σᵢ vᵢ xᵢ, Σⱼ vⱼ xⱼ⟩, so that it costs O(d) a field (lemma 3.1).
+
+    The first output is this; the others have linear terms of their own and weigh the dimensions of the products.
     """
 
     def __init__(self, loop: Loop, embeddings: Embeddings, num_outputs: int) -> None:
         super().__init__()
-        dim = loop.network.embedding_dim
+        self._dim = loop.network.embedding_dim
         self._layouts = (embeddings.state_layout, embeddings.item_layout)
-        num_numbers = sum(layout.num_numbers for layout in self._layouts)
+        num_of_state, num_of_item = (layout.num_numbers for layout in self._layouts)
         if isinstance(loop.action, WeightsAction):
-            num_numbers += loop.action.dim
+            num_of_item += loop.action.dim
         self.bias = nn.Parameter(torch.zeros(num_outputs))
         self.of_rows = _embeddings_of_zero(loop, num_outputs)
-        self.of_numbers = nn.Parameter(torch.zeros(num_numbers, num_outputs))
-        self.factors = nn.Parameter(torch.randn(num_numbers, dim) * _FACTOR_SD)
-        self.of_products = nn.Parameter(torch.full((dim, num_outputs), float(_FACTOR_SCALE)))
+        self.of_numbers = nn.Parameter(torch.zeros(num_of_state + num_of_item, num_outputs))
+        self.of_state_numbers = nn.Parameter(torch.randn(num_of_state, self._dim) * _FACTOR_SD)
+        self.of_item_numbers = nn.Parameter(torch.randn(num_of_item, self._dim) * _FACTOR_SD)
+        self.of_products = nn.Parameter(torch.ones(self._dim, num_outputs - 1))
 
     def forward(self, embeddings: Embeddings, batch: TransitionBatch) -> Tensor:
-        rows, numbers = self._fields(embeddings, batch, self.factors.shape[1])  # [B, T, d], [B, G]
-        linear, _ = self._fields(self.of_rows, batch, len(self.bias))  # [B, T, m]
-        products = pairwise(torch.cat([rows, numbers.unsqueeze(-1) * self.factors], dim=1))  # [B, d]
-        out: Tensor = self.bias + linear.sum(dim=1) + numbers @ self.of_numbers + products @ self.of_products
-        return out
+        (state_rows, state_numbers), (item_rows, item_numbers) = self._fields(embeddings, batch, self._dim)
+        (state_terms, _), (item_terms, _) = self._fields(self.of_rows, batch, len(self.bias))
+        u = state_rows.sum(dim=1) + state_numbers @ self.of_state_numbers  # [B, d]
+        v = item_rows.sum(dim=1) + item_numbers @ self.of_item_numbers  # [B, d]
+        numbers = torch.cat([state_numbers, item_numbers], dim=1)
+        linear = self.bias + state_terms.sum(dim=1) + item_terms.sum(dim=1) + numbers @ self.of_numbers  # [B, m]
+        products = u * v
+        return linear + torch.cat([products.sum(dim=1, keepdim=True), products @ self.of_products], dim=1)
 
     def id_penalty(self) -> Tensor:
-        return self.of_rows.id_penalty()
+        return _BIAS_SHARE * self.of_rows.id_penalty()
 
-    def _fields(self, embeddings: Embeddings, batch: TransitionBatch, dim: int) -> tuple[Tensor, Tensor]:
-        """The rows [B, T, d] of all tables, and all numbers [B, G]."""
+    def _fields(
+        self, embeddings: Embeddings, batch: TransitionBatch, dim: int
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The rows [B, T, d] and the numbers [B, G] of the state, then of the item."""
         state = embeddings.state(batch.state_slots, batch.state_numbers)
         item = embeddings.items(batch.item_slots, batch.item_numbers)
-        of_state, of_item = (_split(*each, dim) for each in zip((state, item), self._layouts, strict=True))
-        rows = torch.cat([of_state[0], of_item[0]], dim=1)
-        return rows, torch.cat([of_state[1], of_item[1], batch.action], dim=1)
-
-
-def pairwise(fields: Tensor) -> Tensor:
-    """Σᵢ<ⱼ vᵢ ∘ vⱼ of fields [B, F, d], as [B, d]: ½ ((Σ v)² − Σ v²) (Rendle 2010, lemma 3.1)."""
-    return 0.5 * (fields.sum(dim=1).square() - fields.square().sum(dim=1))
-
-
-def _split(features: Tensor, layout: Layout, dim: int) -> tuple[Tensor, Tensor]:
-    """The rows [B, T, d] that features [B, F] begin with, and the numbers [B, G] that follow."""
-    num = len(layout.tables)
-    rows = features[:, : num * dim].reshape(len(features), num, dim)
-    return rows, features[:, num * dim :]
+        rows, numbers = split_features(item, self._layouts[1], dim)
+        of_item = rows, torch.cat([numbers, batch.action], dim=1)
+        return split_features(state, self._layouts[0], dim), of_item
 
 
 def _embeddings_of_zero(loop: Loop, dim: int) -> Embeddings:

@@ -5,7 +5,7 @@ sets the unit in which the network counts, so that one learning rate fits clicks
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -43,7 +43,7 @@ class RewardHead(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
 
-    def load_state_dict(self, state: Mapping[str, Tensor], /) -> Any: ...
+    def load_state_dict(self, state: Any, /) -> Any: ...
 
 
 class Bernoulli(RewardRange):
@@ -90,7 +90,7 @@ class Moments(nn.Module):
 
 
 class _OfMoments(nn.Module):
-    """A head that keeps the moments of the rewards."""
+    """What heads have in common that keep the moments of the rewards."""
 
     num_outputs = 1
 
@@ -104,6 +104,9 @@ class _OfMoments(nn.Module):
 
     def observe(self, reward: Tensor) -> None:
         self.rewards.observe(reward)
+
+    def loss(self, outputs: Tensor, reward: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def estimate(self, outputs: Tensor) -> Tensor:
         if not self.is_open:
@@ -194,17 +197,17 @@ class Ziln(_OfMoments):
 
     def loss(self, outputs: Tensor, reward: Tensor) -> Tensor:
         """Equation 5 of the paper without its constants."""
-        logit, mu, sigma = self._parameters(outputs)
+        logit, mu, sigma = self._distribution(outputs)
         sold = reward > 0
         loss = functional.binary_cross_entropy_with_logits(logit, sold.to(logit.dtype))
         deviation = (reward[sold].log() - mu[sold]) / sigma[sold]
         return loss + (0.5 * deviation.square() + sigma[sold].log()).sum() / len(reward)
 
     def _mean(self, outputs: Tensor) -> Tensor:
-        logit, mu, sigma = self._parameters(outputs)
+        logit, mu, sigma = self._distribution(outputs)
         return (logit.sigmoid() * (mu + 0.5 * sigma.square()).exp()).clamp(max=float(self.rewards.high))
 
-    def _parameters(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _distribution(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The logit of p, μ and σ, each [B]."""
         share = min(max(float(self.logs.count / self.rewards.count), _MIN_SHARE), 1 - _MIN_SHARE)
         unit = max(self.logs.sd, _MIN_SIGMA)
@@ -213,7 +216,7 @@ class Ziln(_OfMoments):
         return logit, float(self.logs.mean) + unit * within, 2 * unit * outputs[:, 2].sigmoid() + _MIN_SIGMA
 
 
-_HEADS: dict[str, type[Bernoulli] | type[_OfMoments]] = {
+HEADS: dict[str, Callable[[], RewardHead]] = {
     "auto": Bernoulli,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
@@ -225,7 +228,7 @@ _HEADS: dict[str, type[Bernoulli] | type[_OfMoments]] = {
 
 def make_head(loop: Loop) -> RewardHead:
     """That of `learner.head`."""
-    return _HEADS[loop.learner.head]()
+    return HEADS[loop.learner.head]()
 
 
 def _classes(reward: Tensor) -> Tensor:

@@ -19,14 +19,22 @@ from trainer.state import Kept, gather, scatter
 class NetworkEstimator:
     """E[r | s, a] by the likelihood of the loop's head."""
 
-    def __init__(self, loop: Loop, make_network: Callable[[Loop, Embeddings, int], RewardModel]) -> None:
-        """With new weights; `make_network` gets the loop, the embeddings and the outputs of an impression."""
-        self._settings = loop.learner
+    def __init__(
+        self, loop: Loop, make_network: Callable[[Loop, Embeddings, int], RewardModel], *, penalty_share: float = 1.0
+    ) -> None:
+        """With new weights.
+
+        Args:
+            loop: the loop file.
+            make_network: from the loop, the embeddings and the number of outputs that an impression has.
+            penalty_share: of `estimator_id_penalty`.
+        """
+        self._penalty = penalty_share * loop.learner.estimator_id_penalty
         self.embeddings = Embeddings(loop)
         self._head = make_head(loop)
         self._network = make_network(loop, self.embeddings, self._head.num_outputs)
         trained = [*self.embeddings.parameters(), *self._network.parameters()]
-        self._optimizer = Adam(trained, self._settings.estimator_learning_rate)
+        self._optimizer = Adam(trained, loop.learner.estimator_learning_rate)
 
     @torch.no_grad()
     def predict(self, batch: TransitionBatch) -> Tensor:
@@ -40,9 +48,12 @@ class NetworkEstimator:
             return {}
         loss = self._head.loss(self._network(self.embeddings, batch), batch.reward)
         penalty = self.embeddings.id_penalty() + self._network.id_penalty()
-        self._optimizer.differentiate(loss + self._settings.estimator_id_penalty / num_examples * penalty)
+        self._optimizer.differentiate(loss + self._penalty / num_examples * penalty)
         self._optimizer.step()
         return {"estimator_loss": loss.item()}
+
+    def observe(self, fresh: TransitionBatch) -> None:
+        """Learns from `update` only."""
 
     def rescale(self, statistics: NumberStatistics) -> None:
         rescale(self.embeddings, statistics)
@@ -57,6 +68,6 @@ class NetworkEstimator:
         return {
             "embeddings": self.embeddings,
             "network": self._network,
-            "range": self._head,
+            "head": self._head,
             "optimizer": self._optimizer,
         }

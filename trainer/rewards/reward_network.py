@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from policies.features import Layout
 from schemas.loop_file import Loop, WeightsAction
 from trainer.network_setup import start_at_zero
 from trainer.networks import Embeddings, Mlp, SlateHead, slate_head
@@ -45,3 +46,10 @@ def _new_head(loop: Loop, embeddings: Embeddings) -> SlateHead | Mlp:
         shape = loop.network
         return Mlp(embeddings.state_dim + loop.action.dim, shape.hidden, 1, layer_norm=shape.layer_norm)
     return slate_head(loop, embeddings.state_dim, embeddings.item_dim)
+
+
+def split_features(features: Tensor, layout: Layout, dim: int) -> tuple[Tensor, Tensor]:
+    """The embedded rows [B, T, d] of a layout's T tables that features [B, F] begin with, and the numbers [B, G]."""
+    num = len(layout.tables)
+    rows = features[:, : num * dim].reshape(len(features), num, dim)
+    return rows, features[:, num * dim :]
