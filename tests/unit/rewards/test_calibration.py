@@ -124,8 +124,8 @@ class Overconfident(MlpEstimator):
 def fresh_batch(num: int, seed: int) -> TransitionBatch:
     estimate, reward, _ = overconfident(num, seed)
     batch = random_batch(slate_loop(), num, seed=seed)
-    given = {"propensity": torch.from_numpy(estimate).float(), "reward": torch.from_numpy(reward).float()}
-    return replace(batch, **given)
+    estimates, rewards = torch.from_numpy(estimate).float(), torch.from_numpy(reward).float()
+    return replace(batch, propensity=estimates, reward=rewards)
 
 
 @pytest.mark.parametrize("name", CALIBRATIONS)
