@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -189,7 +189,34 @@ AGENTS: dict[str, AgentKind] = {
     "ddpg": AgentKind(("weights",)),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
-ESTIMATORS: tuple[str, ...] = ("mlp",)
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorKind:
+    """What a reward estimator is for."""
+
+    actions: tuple[str, ...] = ("slate", "weights")
+    """Kinds of action."""
+    needs_id: bool = False
+    """It looks at the item's id."""
+    needs_history: bool = False
+    """It looks at a feature of the state that holds items."""
+    has_network: bool = True
+    """It fits a `head`, and trains embeddings that SRS2 can share."""
+
+
+ESTIMATORS: dict[str, EstimatorKind] = {
+    "mlp": EstimatorKind(),
+    "fm": EstimatorKind(),
+    "din": EstimatorKind(("slate",), needs_id=True, needs_history=True),
+    "mean": EstimatorKind(("slate",), needs_id=True, has_network=False),
+}
+"""Reward estimators by name. Add one here and in `trainer.rewards`."""
+HEADS: tuple[str, ...] = ("auto", "bernoulli", "categorical", "gaussian", "poisson", "ziln")
+"""Distributions of the reward that estimators with a network fit; `auto` is `bernoulli`."""
+CALIBRATIONS: tuple[str, ...] = ("none", "temperature", "isotonic")
+SHARING_STABILIZERS: tuple[str, ...] = ("srs2", "srs2-residual")
+"""Those of an agent that sees through the estimator's embeddings."""
 STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2", "srs2-residual", "doubly-robust", "blend")
 EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "weights": ("gaussian",)}
 
@@ -201,6 +228,9 @@ class Learner(_Section):
 
     agent: str
     estimator: str = "mlp"
+    head: str = "auto"
+    ensemble_size: int = Field(default=1, ge=1, le=100)
+    calibration: str = "none"
     stabilizer: str = "srs"
     discount: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=1, le=65_536)
@@ -220,7 +250,14 @@ class Learner(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for key, known in (("agent", tuple(AGENTS)), ("estimator", ESTIMATORS), ("stabilizer", STABILIZERS)):
+        parts: dict[str, Iterable[str]] = {
+            "agent": AGENTS,
+            "estimator": ESTIMATORS,
+            "head": HEADS,
+            "calibration": CALIBRATIONS,
+            "stabilizer": STABILIZERS,
+        }
+        for key, known in parts.items():
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} = {getattr(self, key)!r} is not known; use one of {', '.join(known)}")
         return self
@@ -316,6 +353,7 @@ def _misfits(loop: Loop) -> Iterator[str]:
     if explores not in EXPLORATIONS[kind]:
         fits = ", ".join(EXPLORATIONS[kind])
         yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"
+    yield from _estimator_misfits(loop)
     if kind == "slate" and not loop.item:
         yield '[item] is empty; a slate needs at least id = { kind = "category", buckets = 65536 }'
     id_feature = loop.item.get("id")
@@ -327,6 +365,34 @@ def _misfits(loop: Loop) -> Iterator[str]:
     for name in loop.reward.closes:
         if name not in loop.feedback_kinds:
             yield f"reward.closes names {name!r}, which is no kind of [reward] or session.ends"
+
+
+def _estimator_misfits(loop: Loop) -> Iterator[str]:
+    """What is wrong between the estimator and the rest."""
+    learner, fits = loop.learner, [name for name, kind in ESTIMATORS.items() if _estimator_fits(loop, kind)]
+    if learner.estimator not in fits:
+        needs = 'action.kind = "slate"' + ", an item.id" * ESTIMATORS[learner.estimator].needs_id
+        needs += ' and a state feature of kind "items"' * ESTIMATORS[learner.estimator].needs_history
+        yield f"learner.estimator = {learner.estimator!r} needs {needs}; use {', '.join(fits)}"
+    if ESTIMATORS[learner.estimator].has_network:
+        return
+    if learner.stabilizer in SHARING_STABILIZERS:
+        others = ", ".join(name for name in STABILIZERS if name not in SHARING_STABILIZERS)
+        yield (
+            f"learner.stabilizer = {learner.stabilizer!r} shares embeddings, of which learner.estimator = "
+            f"{learner.estimator!r} trains none; use {others}"
+        )
+    if learner.head != "auto":
+        yield f"learner.head = {learner.head!r} does not fit learner.estimator = {learner.estimator!r}; use auto"
+
+
+def _estimator_fits(loop: Loop, kind: EstimatorKind) -> bool:
+    has_history = any(feature.kind == "items" for feature in loop.state.values())
+    return (
+        loop.action.kind in kind.actions
+        and (has_history or not kind.needs_history)
+        and ("id" in loop.item or not kind.needs_id)
+    )
 
 
 def parse_loop(text: str, source: str = "loop file") -> Loop:

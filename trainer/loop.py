@@ -75,7 +75,10 @@ class LearnerLoop:
             metrics: what is counted.
         """
         self._settings = loop.learner
-        self._kind = f"{loop.hash} {loop.learner.agent} {loop.learner.estimator} {loop.learner.stabilizer}"
+        kept = loop.learner.model_dump(
+            include={"agent", "estimator", "head", "ensemble_size", "calibration", "stabilizer"}
+        )
+        self._kind = " ".join([loop.hash, *map(str, kept.values())])
         self._replay = replay
         self._make_learner = make_learner
         self._learner = make_learner()

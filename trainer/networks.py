@@ -67,6 +67,10 @@ class Embeddings(nn.Module):
         scaled = (numbers - self.item_mean) / self.item_scale
         return torch.cat([self._embedded(self.item_layout, slots, self._item_offsets), scaled], dim=-1)
 
+    def rows(self, table_name: str, slots: Tensor) -> Tensor:
+        """The rows [..., d] of one table at slots [...], not pooled."""
+        return functional.embedding(slots, self.tables[self.table_names.index(table_name)])
+
     def id_penalty(self) -> Tensor:
         """The sum of squares of the tables of 100 rows or more: ids, of which each is seen seldom."""
         large = [table.square().sum() for table in self.tables if table.shape[0] >= _MIN_PENALIZED_CARDINALITY]

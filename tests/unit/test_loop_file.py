@@ -101,3 +101,36 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_the_hash_covers_what_shapes_the_network(old: str, new: str, changes: bool) -> None:
     assert (parse_loop(GOOD.replace(old, new, 1)).hash != parse_loop(GOOD).hash) is changes
+
+
+def learner_of(**settings: str | int) -> str:
+    lines = "\n".join(f"{key} = {value!r}" for key, value in settings.items())
+    return GOOD.replace('agent = "dqn"', f'agent = "dqn"\n{lines}')
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (learner_of(estimator="oracle"), ["'oracle'", "mlp, fm, din, mean"]),
+        (learner_of(head="cauchy"), ["'cauchy'", "auto, bernoulli"]),
+        (learner_of(calibration="platt"), ["'platt'", "none, temperature, isotonic"]),
+        (learner_of(ensemble_size=0), ["learner.ensemble_size", "greater than or equal to 1"]),
+        (
+            learner_of(estimator="din").replace('history = { kind = "items", length = 20 }', ""),
+            ["learner.estimator = 'din'", '"items"', "use mlp, fm, mean"],
+        ),
+        (learner_of(estimator="mean", stabilizer="srs2"), ["learner.stabilizer = 'srs2'", "use raw, srs,"]),
+        (learner_of(estimator="mean", head="poisson"), ["learner.head = 'poisson'", "use auto"]),
+    ],
+)
+def test_an_estimator_that_does_not_fit_is_told_what_does(text: str, words: list[str]) -> None:
+    with pytest.raises(LoopFileError) as caught:
+        parse_loop(text)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("estimator", ["mean", "din"])
+def test_for_weights_only_estimators_that_see_the_action_fit(estimator: str) -> None:
+    text = learner_of(estimator=estimator).replace('kind = "slate"\nsize = 10', 'kind = "weights"\ndim = 3')
+    with pytest.raises(LoopFileError, match=r'needs action.kind = "slate".*; use mlp, fm'):
+        parse_loop(text.replace('"dqn"', '"ddpg"').replace('"softmax"', '"gaussian"'))

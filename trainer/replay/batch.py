@@ -1,6 +1,6 @@
 """One sampled minibatch: what every agent and estimator learns from (DESIGN §7)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,11 @@ class TransitionBatch:
     candidate_mask: Tensor  # [B, C] bool, True where a candidate was left: those above the position are not
     chosen: Tensor  # [B] int64, the column of the impression's item among the candidates; 0 without
     stabilized: bool = False
+
+    def at(self, index: NDArray[np.int64]) -> "TransitionBatch":
+        """A new batch of the impressions at `index`, which may repeat."""
+        columns = {name: getattr(self, name) for name in (each.name for each in fields(self)) if name != "stabilized"}
+        return replace(self, **{name: column[index] for name, column in columns.items()})
 
     def with_reward(self, reward: Tensor) -> "TransitionBatch":
         """A new batch whose reward is `reward` [B], marked as stabilized; doing it twice is an error (DESIGN §7.1)."""

@@ -16,7 +16,7 @@ class RewardEstimator(Protocol):
 
     @property
     def embeddings(self) -> Embeddings:
-        """Those that its loss trains, and that SRS2 shares with the agent."""
+        """Those that its loss trains, and that SRS2 shares with the agent; the loop file refuses it where none are."""
 
     def predict(self, batch: TransitionBatch) -> Tensor:
         """The estimates r̂ of the batch's impressions, [B], in the unit of the reward; without a gradient."""
@@ -31,6 +31,9 @@ class RewardEstimator(Protocol):
         Raises:
             ValueError: the batch's reward is stabilized.
         """
+
+    def observe(self, fresh: TransitionBatch) -> None:
+        """Sees impressions that nothing has learned from yet, after their rewards were estimated."""
 
     def rescale(self, statistics: NumberStatistics) -> None:
         """Sets the mean and the scale by which it normalises the numbers that data scale."""

@@ -52,7 +52,7 @@ class ResidualProbe:
     @torch.no_grad()
     def predict(self, batch: TransitionBatch) -> Tensor:
         """ρ̂ [B], in the unit of the reward."""
-        predicted: Tensor = self._network(self._embeddings, batch)
+        predicted: Tensor = self._network(self._embeddings, batch).squeeze(1)
         return self._scale.value * predicted
 
     def update(self, batch: TransitionBatch, residual: Tensor, num_examples: int) -> dict[str, float]:
@@ -60,7 +60,7 @@ class ResidualProbe:
         self._scale.observe(residual)
         if self._scale.value == 0.0:
             return {}
-        predicted = self._network(self._embeddings, batch)
+        predicted = self._network(self._embeddings, batch).squeeze(1)
         loss = 0.5 * nn.functional.mse_loss(predicted, residual / self._scale.value)
         weight = self._settings.estimator_id_penalty / num_examples
         self._optimizer.differentiate(loss + weight * self._embeddings.id_penalty())

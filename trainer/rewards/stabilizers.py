@@ -19,7 +19,7 @@ from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
 from trainer.replay.statistics import NumberStatistics
-from trainer.rewards import ESTIMATORS
+from trainer.rewards import make_estimator
 from trainer.rewards.blend import Blend
 from trainer.rewards.doubly_robust import DoublyRobust
 from trainer.rewards.estimator import RewardEstimator
@@ -80,10 +80,11 @@ class Stabilized:
         return self.stabilizer.rewards(batch, self.estimator)
 
     def observe(self, fresh: TransitionBatch) -> None:
-        """Shows the noise meter and the stabilizer impressions that nothing has learned from yet."""
+        """Shows the noise meter, the stabilizer and the estimator impressions that nothing has learned from yet."""
         estimate = self.estimator.predict(fresh)
         self.meter.observe(fresh.reward, estimate)
         self.stabilizer.observe(fresh, estimate)
+        self.estimator.observe(fresh)
 
     def figures(self) -> dict[str, float]:
         """What the noise meter and the stabilizer say, by name."""
@@ -118,6 +119,6 @@ class Stabilized:
 def stabilized_agent(loop: Loop) -> Stabilized:
     """The learner that the loop file names, with new weights from torch's random generator."""
     kind = STABILIZERS[loop.learner.stabilizer]
-    estimator = ESTIMATORS[loop.learner.estimator](loop)
+    estimator = make_estimator(loop)
     agent = AGENTS[loop.learner.agent](loop, kind.view(loop, estimator.embeddings))
     return Stabilized(agent, estimator, kind.make(loop))

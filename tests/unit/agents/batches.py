@@ -28,6 +28,20 @@ def slate_loop(**learner: Any) -> Loop:
     )
 
 
+def history_loop(**learner: Any) -> Loop:
+    """As `slate_loop`, with the last 3 items in the state."""
+    same = slate_loop().model_dump(include={"name", "state", "item", "action", "network"})
+    return Loop.model_validate(
+        {
+            **same,
+            "state": {**same["state"], "history": {"kind": "items", "length": 3}},
+            "reward": {"click": 1.0, "wait": "1s"},
+            "learner": {"agent": "dqn", "discount": 0.5, **learner},
+            "exploration": {"kind": "softmax"},
+        }
+    )
+
+
 def weights_loop(**learner: Any) -> Loop:
     """State as above; actions of 2 weights."""
     return Loop.model_validate(
