@@ -186,10 +186,10 @@ class AgentKind:
 
 AGENTS: dict[str, AgentKind] = {
     "dqn": AgentKind(("slate",)),
+    "ddpg": AgentKind(("weights",)),
     "drn": AgentKind(("slate",)),
     "drr-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
     "dqn-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
-    "ddpg": AgentKind(("weights",)),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
 ESTIMATORS: tuple[str, ...] = ("mlp",)
