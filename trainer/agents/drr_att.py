@@ -70,7 +70,8 @@ class DrrAttAgent:
         """The target critic's mean under the target actor, [B]; 0 without candidates."""
         state = batch.next_state_slots, batch.next_state_numbers
         items = batch.next_item_slots, batch.next_item_numbers
-        return expected_value(*self._target(state, items, batch.next_mask), batch.next_mask)
+        scores, values = self._target(state, items, batch.next_mask)
+        return expected_value(scores, values, batch.next_mask)
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
