@@ -36,6 +36,11 @@ class QNetwork(nn.Module):
         q: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
         return q
 
+    def policy_scores(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """What the policy's tensors compute [B, N]: Q, or what ranks as it does."""
+        scores: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
+        return scores
+
     def heads(self) -> list[nn.Parameter]:
         """All parameters but those of the view."""
         return [*self.head.parameters()]
@@ -86,7 +91,9 @@ class DqnAgent:
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
         state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
         items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
-        scores: NDArray[np.float32] = self._online(state, items, torch.from_numpy(probe.mask)).numpy()  # [P, C]
+        scores: NDArray[np.float32] = self._online.policy_scores(
+            state, items, torch.from_numpy(probe.mask)
+        ).numpy()  # [P, C]
         return scores
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.loop_file import Loop
+from schemas.loop_file import Network
 from tests.unit.agents.batches import random_batch, slate_loop
 from trainer.agents.dqn_att import DqnAttAgent
 from trainer.agents.drn import DrnAgent
@@ -26,7 +26,8 @@ def test_the_expected_value_is_the_mean_under_the_softmax_of_what_is_there() -> 
 def test_attention_worked_by_hand() -> None:
     """One dimension, h = 1 and 3, q = 0, so each sees the mean of v = 2h, which is 4: relu(5), relu(7), less 1."""
     shape = {"hidden": [], "vector_dim": 1, "embedding_dim": 1, "interaction": "attention"}
-    loop = Loop.model_validate(slate_loop(agent="dqn-att").model_dump() | {"network": shape})
+    loop = slate_loop(agent="dqn-att")
+    loop = loop.model_copy(update={"network": Network.model_validate(shape)})
     head = AttentionHead(loop, 2, 1)
     for parameter in head.parameters():
         parameter.zero_()
