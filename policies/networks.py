@@ -48,6 +48,7 @@ class SlateNetwork:
         rows = _EmbeddingRows(loop, tensors, (state_layout, item_layout))
         self._state_features = _Features(rows, tensors, state_layout, "state")
         self._item_features = _Features(rows, tensors, item_layout, "item")
+        self.items_see_each_other = loop.network.interaction == "attention"
         self._head = _HEADS[loop.network.interaction](loop, tensors, self._state_features, self._item_features)
 
     def state_vector(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
