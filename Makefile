@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PACKAGES := -c constraints.txt -e '.[learner,simulators,dev]'
+PACKAGES := -c constraints.txt -e '.[learner,simulators,studies,dev]'
 DEMO_SECONDS ?= 120
 WORLD ?= shop
 

@@ -4,6 +4,7 @@ Tensors go by the names that the trainer exports: `embeddings.<table>` [cardinal
 `head.state_tower.hidden.0.weight`, …. Everything is float32.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,8 +48,8 @@ class SlateNetwork:
         rows = _EmbeddingRows(loop, tensors, (state_layout, item_layout))
         self._state_features = _Features(rows, tensors, state_layout, "state")
         self._item_features = _Features(rows, tensors, item_layout, "item")
-        head = _Joint if loop.network.interaction == "mlp" else _Towers
-        self._head = head(loop, tensors, self._state_features, self._item_features)
+        self.items_see_each_other = loop.network.interaction == "attention"
+        self._head = _HEADS[loop.network.interaction](loop, tensors, self._state_features, self._item_features)
 
     def state_vector(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
         """The vector of a state with slots [S] and numbers [G], as `scores` takes it."""
@@ -101,9 +102,9 @@ class _Joint:
     Its first layer is Ws s + b, which is made once a state, Wi i, which is made once an item, and Wp diag(u) v.
     """
 
-    def __init__(self, loop: Loop, tensors: Tensors, state: "_Features", item: "_Features") -> None:
+    def __init__(self, loop: Loop, tensors: Tensors, state: "_Features", item: "_Features", out_dim: int = 1) -> None:
         shape, self._d = loop.network, loop.network.embedding_dim
-        dims = (state.dim + item.dim + self._d, *shape.hidden, 1)
+        dims = (state.dim + item.dim + self._d, *shape.hidden, out_dim)
         self._mlp = _Mlp(tensors, "head.joint", dims, shape.layer_norm)
         weight, self._bias = self._mlp.linears[0]  # [Fs + Fi + d, H], [H]
         self._of_state, self._of_item, self._of_product = np.split(weight, [state.dim, state.dim + item.dim])
@@ -121,11 +122,39 @@ class _Joint:
         vectors[self._width :] = self._item.summed(features).T
 
     def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        return self.outputs(state_vector, items)[:, 0]
+
+    def outputs(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        """What the network of both gives, [N, out_dim]."""
         of_state, u = state_vector[: self._width], state_vector[self._width :]
         first = items.vectors[self._width :].T @ (u[:, None] * self._of_product)  # [N, H]
         first += items.vectors[: self._width].T
         first += of_state
-        return self._mlp.after_first(first)[:, 0]
+        return self._mlp.after_first(first)
+
+
+class _Attention(_Joint):
+    """The joint network's vectors h [N, D], to which one self-attention layer adds; then w · relu(·) + b."""
+
+    def __init__(self, loop: Loop, tensors: Tensors, state: "_Features", item: "_Features") -> None:
+        d = loop.network.vector_dim
+        super().__init__(loop, tensors, state, item, d)
+        self._qkv = _Mlp.linear(tensors, "head.attention", d, 3 * d)
+        self._out = _Mlp.linear(tensors, "head.out", d, 1)
+
+    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        h = self.outputs(state_vector, items)  # [N, D]
+        q, k, v = np.split(h @ self._qkv[0] + self._qkv[1], 3, axis=1)
+        weights: Floats = q @ k.T / np.float32(math.sqrt(h.shape[1]))  # [N, N]
+        weights -= weights.max(axis=1, keepdims=True, initial=-np.inf)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=1, keepdims=True)
+        h += weights @ v
+        scores: Floats = np.maximum(h, _ZERO) @ self._out[0][:, 0] + self._out[1]
+        return scores
+
+
+_HEADS: Mapping[str, type[_Towers | _Joint | _Attention]] = {"dot": _Towers, "mlp": _Joint, "attention": _Attention}
 
 
 class ActorNetwork:
@@ -208,13 +237,18 @@ class _Mlp:
         num_hidden = len(dims) - 2
         for i, (inner, outer) in enumerate(pairwise(dims)):
             linear = f"{name}.hidden.{i}" if i < num_hidden else f"{name}.out"
-            weight = _tensor(tensors, f"{linear}.weight", (outer, inner))
-            self.linears.append((np.ascontiguousarray(weight.T), _tensor(tensors, f"{linear}.bias", (outer,))))
+            self.linears.append(self.linear(tensors, linear, inner, outer))
             if i < num_hidden:
                 norms = [
                     _tensor(tensors, f"{name}.norms.{i}.{part}", (outer,)) for part in ("weight", "bias") if layer_norm
                 ]
                 self._norms.append((norms[0], norms[1]) if norms else None)
+
+    @staticmethod
+    def linear(tensors: Tensors, name: str, inner: int, outer: int) -> tuple[Floats, Floats]:
+        """One layer alone: its weight [in, out] and its bias [out]."""
+        weight = _tensor(tensors, f"{name}.weight", (outer, inner))
+        return np.ascontiguousarray(weight.T), _tensor(tensors, f"{name}.bias", (outer,))
 
     def __call__(self, x: Floats) -> Floats:
         """[..., in] → [..., out]."""

@@ -163,7 +163,7 @@ class Session(_Section):
 class Network(_Section):
     """The shape of the policy's network: two towers over embeddings (DESIGN §8)."""
 
-    interaction: Literal["dot", "mlp"] = "dot"
+    interaction: Literal["dot", "mlp", "attention"] = "dot"
     embedding_dim: int = Field(default=8, ge=1, le=512)
     hidden: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = (32,)
     vector_dim: int = Field(default=16, ge=1, le=512)
@@ -187,6 +187,9 @@ class AgentKind:
 AGENTS: dict[str, AgentKind] = {
     "dqn": AgentKind(("slate",)),
     "ddpg": AgentKind(("weights",)),
+    "drn": AgentKind(("slate",)),
+    "drr-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
+    "dqn-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
 

@@ -41,7 +41,7 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
 def choose_slate(policy: SlatePolicy, question: Question, exploration: SlateExploration) -> Choice:
     """Raises ValueError: the policy's scores are not finite."""
     score = partial(policy.scores, policy.state_vector(question.state))
-    scores = question.pool.scores(score, policy.item_vectors)
+    scores = question.pool.scores(score, policy.item_vectors, items_see_each_other=policy.network.items_see_each_other)
     drawn = draw_slate(scores, question.k, exploration, question.seed)
     return _slate(drawn, scores[drawn.indices].tolist())
 

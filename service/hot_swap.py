@@ -15,6 +15,7 @@ from policies.policy import SlatePolicy
 from service.catalogue import ChangedItem, ItemTables, Policy
 from service.live import Live
 from service.metrics import ServiceMetrics
+from service.pool import SAMPLE_SIZE
 from service.ranking import Serving
 from storage.database import StoreUnavailableError
 from storage.registry import Champion
@@ -130,7 +131,8 @@ class PolicyWatcher:
         if not isinstance(policy, SlatePolicy):
             policy.action(self._default_state)
         elif table.vectors is not None and len(table):
-            policy.scores(policy.state_vector(self._default_state), table.vectors)
+            some = table.vectors.take(range(min(len(table), SAMPLE_SIZE)))  # where items see each other, all are N²
+            policy.scores(policy.state_vector(self._default_state), some)
         return Serving(policy, table, "")
 
     async def _failed(self, version: str, error: Exception) -> None:

@@ -46,10 +46,14 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
         return self.table.ids[row], self.table.features[row]
 
     def scores(
-        self, score: Callable[[ItemVectors], Floats], make_vectors: Callable[[Sequence[Encoded]], ItemVectors]
+        self,
+        score: Callable[[ItemVectors], Floats],
+        make_vectors: Callable[[Sequence[Encoded]], ItemVectors],
+        *,
+        items_see_each_other: bool = False,
     ) -> Floats:
         """[N], where `score` gives those of items that are known by their vectors, and `make_vectors` makes vectors of
-        what the table has none of.
+        what the table has none of. Where items see each other, `score` is never given one outside the pool.
         """
         known, rows = self.table.vectors, self.rows
         assert known is not None  # the table is the policy's
@@ -58,7 +62,8 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
         if self.given:
             return score(self._vectors(known, rows, make_vectors([each.encoded for each in self.given.values()])))
         # Nearly all: scoring all costs less than picking out the vectors.
-        return score(known)[rows] if 2 * len(rows) > len(known) else score(known.take(rows))
+        all_of_it = 2 * len(rows) > len(known) and not items_see_each_other
+        return score(known)[rows] if all_of_it else score(known.take(rows))
 
     def _vectors(self, known: ItemVectors, rows: NDArray[np.intp], given: ItemVectors) -> ItemVectors:
         if len(given) == len(rows):

@@ -47,6 +47,14 @@ class Progress:
     """The version published last."""
 
 
+def training_kind(loop: Loop) -> str:
+    """What a training state must be of to be gone on from: other parts have other tensors."""
+    parts = loop.learner.model_dump(
+        include={"agent", "estimator", "head", "ensemble_size", "calibration", "stabilizer"}
+    )
+    return " ".join([loop.hash, *map(str, parts.values())])
+
+
 class LearnerLoop:
     """Not safe for several threads: it owns the replay, the learner and the random generator."""
 
@@ -75,10 +83,7 @@ class LearnerLoop:
             metrics: what is counted.
         """
         self._settings = loop.learner
-        kept = loop.learner.model_dump(
-            include={"agent", "estimator", "head", "ensemble_size", "calibration", "stabilizer"}
-        )
-        self._kind = " ".join([loop.hash, *map(str, kept.values())])
+        self._kind = training_kind(loop)
         self._replay = replay
         self._make_learner = make_learner
         self._learner = make_learner()

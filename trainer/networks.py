@@ -4,6 +4,7 @@ The embeddings stand apart from the heads, so that one module may move them and 
 tests/contract/test_networks_agree.py holds the two within 1e-5.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from policies.features import Layout, network_layouts
 from schemas.loop_file import Loop, WeightsAction
 
 _EMBEDDING_SD = 0.05
+_NEVER = -1e9  # as a logit: its softmax is 0 beside any other
 _MIN_PENALIZED_CARDINALITY = 100  # smaller tables see every row often enough
 
 
@@ -67,7 +69,7 @@ class Embeddings(nn.Module):
         scaled = (numbers - self.item_mean) / self.item_scale
         return torch.cat([self._embedded(self.item_layout, slots, self._item_offsets), scaled], dim=-1)
 
-    def rows(self, table_name: str, slots: Tensor) -> Tensor:
+    def rows_of(self, table_name: str, slots: Tensor) -> Tensor:
         """The rows [..., d] of one table at slots [...], not pooled."""
         return functional.embedding(slots, self.tables[self.table_names.index(table_name)])
 
@@ -128,6 +130,10 @@ class Mlp(nn.Module):
 class SlateHead(nn.Module):
     """Scores [B, N] of items with features [B, N, Fi] in states with features [B, Fs]; see `slate_head`."""
 
+    def forward(self, state_features: Tensor, item_features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask` [B, N]: True where there is an item (None: everywhere); read where items see each other."""
+        raise NotImplementedError
+
     def last_layers(self) -> list[nn.Linear]:
         """What must be 0 for all scores to be."""
         raise NotImplementedError
@@ -145,7 +151,7 @@ class TowersHead(SlateHead):
             self.item_tower.out.weight[-1].zero_()
             self.item_tower.out.bias[-1].zero_()
 
-    def forward(self, state_features: Tensor, item_features: Tensor) -> Tensor:
+    def forward(self, state_features: Tensor, item_features: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
         state = self.state_tower(state_features)  # [B, D]
         item = self.item_tower(item_features)  # [B, N, D + 1]
         scores: Tensor = (item[..., :-1] @ state.unsqueeze(-1)).squeeze(-1) + item[..., -1]
@@ -161,21 +167,24 @@ class JointHead(SlateHead):
     this size hardly learns that (docs/decisions/0010).
     """
 
-    def __init__(self, loop: Loop, state_dim: int, item_dim: int) -> None:
+    def __init__(self, loop: Loop, state_dim: int, item_dim: int, out_dim: int = 1) -> None:
         super().__init__()
         shape = loop.network
         self._dims = [state_dim, item_dim, shape.embedding_dim]
         self._num_tables = [len(layout.tables) for layout in network_layouts(loop)]
-        self.joint = Mlp(sum(self._dims), shape.hidden, 1, layer_norm=shape.layer_norm)
+        self.joint = Mlp(sum(self._dims), shape.hidden, out_dim, layer_norm=shape.layer_norm)
 
-    def forward(self, state_features: Tensor, item_features: Tensor) -> Tensor:
+    def forward(self, state_features: Tensor, item_features: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        return self.outputs(state_features, item_features).squeeze(-1)
+
+    def outputs(self, state_features: Tensor, item_features: Tensor) -> Tensor:
+        """What the network of both gives, [B, N, out_dim]."""
         first = self.joint.first
         of_state, of_pair = torch.split(first.weight, [self._dims[0], sum(self._dims[1:])], dim=1)
         u, v = self._summed(state_features, 0), self._summed(item_features, 1)  # [B, d], [B, N, d]
         pair = torch.cat([item_features, v * u.unsqueeze(1)], dim=-1)  # [B, N, Fi + d]
         hidden = pair @ of_pair.T + functional.linear(state_features, of_state, first.bias).unsqueeze(1)
-        scores: Tensor = self.joint.after_first(hidden)
-        return scores.squeeze(-1)
+        return self.joint.after_first(hidden)
 
     def _summed(self, features: Tensor, side: int) -> Tensor:
         """The sum [..., d] of the embeddings that features [..., F] begin with."""
@@ -187,10 +196,41 @@ class JointHead(SlateHead):
         return [self.joint.out]
 
 
+class AttentionHead(JointHead):
+    """Items that see each other: the joint network gives each a vector h [D], one self-attention layer (Vaswani et al.,
+    arXiv 1706.03762, eq. 1, one head) adds to it softmax(q · k / √D) v over the set, and w · relu(·) + b scores it.
+    """
+
+    def __init__(self, loop: Loop, state_dim: int, item_dim: int) -> None:
+        dim = loop.network.vector_dim
+        super().__init__(loop, state_dim, item_dim, dim)
+        self.attention = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, 1)
+
+    def forward(self, state_features: Tensor, item_features: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = self.outputs(state_features, item_features)  # [B, N, D]
+        q, k, v = self.attention(h).chunk(3, dim=-1)
+        logits = q @ k.mT / math.sqrt(h.shape[-1])  # [B, N, N]
+        if mask is not None:  # a finite number: where nothing is left, -inf would make NaN
+            logits = logits.masked_fill(~mask.unsqueeze(1), _NEVER)
+        seen = h + torch.softmax(logits, dim=-1) @ v
+        scores: Tensor = self.out(torch.relu(seen)).squeeze(-1)
+        return scores
+
+    def last_layers(self) -> list[nn.Linear]:
+        return [self.out]
+
+
+_HEADS: dict[str, type[TowersHead | JointHead | AttentionHead]] = {
+    "dot": TowersHead,
+    "mlp": JointHead,
+    "attention": AttentionHead,
+}
+
+
 def slate_head(loop: Loop, state_dim: int, item_dim: int) -> SlateHead:
     """The head that `[network] interaction` names."""
-    kind = JointHead if loop.network.interaction == "mlp" else TowersHead
-    return kind(loop, state_dim, item_dim)
+    return _HEADS[loop.network.interaction](loop, state_dim, item_dim)
 
 
 class ActorHead(nn.Module):

@@ -117,9 +117,9 @@ def _network(loop: Loop, tensors: Tensors) -> SlateNetwork | ActorNetwork:
 
 
 def _golden(probe: ProbeStates, learner: Stabilized) -> Golden:
-    return Golden(
-        probe.state_slots, probe.state_numbers, probe.item_slots, probe.item_numbers, outputs=learner.act(probe)
-    )
+    # The replica knows no mask: where items see each other, both must score the padding as items too.
+    outputs = learner.act(replace(probe, mask=np.ones_like(probe.mask)))
+    return Golden(probe.state_slots, probe.state_numbers, probe.item_slots, probe.item_numbers, outputs=outputs)
 
 
 def _trimmed(probe: ProbeStates) -> ProbeStates:

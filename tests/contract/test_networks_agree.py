@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from policies.features import Layout, network_layouts
 from policies.networks import ActorNetwork, SlateNetwork
 from schemas.loop_file import Loop, parse_loop
-from trainer.networks import ActorHead, Embeddings, TowersHead, export, slate_head
+from trainer.networks import ActorHead, AttentionHead, Embeddings, TowersHead, export, slate_head
 
 STATE = """
     page = { kind = "number", max = 100 }
@@ -33,7 +33,8 @@ NUM_STATES, NUM_ITEMS = 20, 30
 
 
 def make_loop(action: str, network: str, state: str = STATE, item: str = ITEM) -> Loop:
-    agent, exploration = ("dqn", "softmax") if "slate" in action else ("ddpg", "gaussian")
+    slate_agent = "dqn-att" if "attention" in network else "dqn"
+    agent, exploration = (slate_agent, "softmax") if "slate" in action else ("ddpg", "gaussian")
     return parse_loop(f"""
         name = "test"
         [state]
@@ -84,7 +85,7 @@ def randomize(head: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("hidden", HIDDEN)
 @pytest.mark.parametrize("layer_norm", ["false", "true"])
-@pytest.mark.parametrize("interaction", ["dot", "mlp"])
+@pytest.mark.parametrize("interaction", ["dot", "mlp", "attention"])
 @pytest.mark.parametrize("features", [(STATE, ITEM), ONLY_NUMBERS, ONLY_SINGLE], ids=["all", "numbers", "single"])
 def test_scores_agree(interaction: str, layer_norm: str, hidden: str, features: tuple[str, str]) -> None:
     shape = f'interaction = "{interaction}"\nlayer_norm = {layer_norm}\nhidden = {hidden}\nvector_dim = 6'
@@ -107,6 +108,42 @@ def test_scores_agree(interaction: str, layer_norm: str, hidden: str, features: 
         assert replica.dtype == np.float32
         np.testing.assert_allclose(replica, scores[i].numpy(), rtol=1e-5, atol=1e-5)
     assert scores.std() > 0.05  # they agree about something
+
+
+def attention() -> tuple[Loop, Embeddings, AttentionHead]:
+    loop = make_loop('kind = "slate"\nsize = 3', 'interaction = "attention"')
+    torch.manual_seed(3)
+    embeddings = embeddings_of(loop)
+    head = AttentionHead(loop, embeddings.state_dim, embeddings.item_dim)
+    randomize(head)
+    return loop, embeddings, head
+
+
+@torch.no_grad()
+def test_attention_scores_follow_their_items_and_do_not_see_padding() -> None:
+    _, embeddings, head = attention()
+    states, items = torch.randn(2, embeddings.state_dim), torch.randn(2, 6, embeddings.item_dim)
+    scores = head(states, items)
+    order = torch.tensor([3, 1, 0, 5, 4, 2])
+    torch.testing.assert_close(head(states, items[:, order]), scores[:, order])
+    padded = torch.cat([items, 9 * torch.randn(2, 3, embeddings.item_dim)], dim=1)
+    mask = torch.arange(9).expand(2, 9) < 6
+    torch.testing.assert_close(head(states, padded, mask)[:, :6], scores)
+    assert (head(states, padded)[:, :6] - scores).abs().max() > 1e-3  # items do see each other
+    assert torch.isfinite(head(states, items, torch.zeros(2, 6, dtype=torch.bool))).all()
+
+
+def test_attention_with_one_candidate_agrees() -> None:
+    loop, embeddings, head = attention()
+    layouts, rng = network_layouts(loop), np.random.default_rng(3)
+    states, items = encoded(layouts[0], (1,), rng), encoded(layouts[1], (1, 1), rng)
+    with torch.no_grad():
+        scores = head(embeddings.state(*map(torch.from_numpy, states)), embeddings.items(*map(torch.from_numpy, items)))
+    network = SlateNetwork(loop, export(embeddings, head))
+    state = network.state_vector(states[0][0], states[1][0])
+    replica = network.scores(state, network.item_vectors(items[0][0], items[1][0]))
+    np.testing.assert_allclose(replica, scores[0].numpy(), rtol=1e-5, atol=1e-5)
+    assert len(network.scores(state, network.item_vectors(items[0][0][:0], items[1][0][:0]))) == 0
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)

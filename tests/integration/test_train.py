@@ -28,7 +28,7 @@ from storage.replay_store import ReplayStore, RewardRow
 from storage.story import decision_story
 from trainer import run as run_module
 from trainer.checkpoint import FILE, Checkpoint, usable_checkpoint
-from trainer.loop import LearnerLoop
+from trainer.loop import LearnerLoop, training_kind
 from trainer.run import LearnerIsRunningError, only_learner, run_train
 
 START = 1_800_000_000.0
@@ -107,8 +107,7 @@ class Store:
         return champion != "" and read_manifest(folder).metrics["updates"] >= num_updates
 
     def checkpoint(self) -> Checkpoint:
-        kind = f"{LOOP.hash} dqn mlp srs2"
-        checkpoint = usable_checkpoint(self.settings.training_folder, kind)
+        checkpoint = usable_checkpoint(self.settings.training_folder, training_kind(LOOP))
         assert checkpoint is not None
         return checkpoint
 

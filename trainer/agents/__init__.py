@@ -3,5 +3,14 @@
 from trainer.agents.agent import AgentFactory
 from trainer.agents.ddpg import DdpgAgent
 from trainer.agents.dqn import DqnAgent
+from trainer.agents.dqn_att import DqnAttAgent
+from trainer.agents.drn import DrnAgent
+from trainer.agents.drr_att import DrrAttAgent
 
-AGENTS: dict[str, AgentFactory] = {"dqn": DqnAgent, "ddpg": DdpgAgent}
+AGENTS: dict[str, AgentFactory] = {
+    "dqn": DqnAgent,
+    "ddpg": DdpgAgent,
+    "drn": DrnAgent,
+    "dqn-att": DqnAttAgent,
+    "drr-att": DrrAttAgent,
+}

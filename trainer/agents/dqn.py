@@ -29,10 +29,21 @@ class QNetwork(nn.Module):
         self.head = slate_head(loop, view.state_dim, view.item_dim)
         start_at_zero(self.head)
 
-    def forward(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor]) -> Tensor:
-        """Q [B, N] of items (slots [B, N, Si], numbers [B, N, Gi]) in states (slots [B, S], numbers [B, G])."""
-        q: Tensor = self.head(self.view.state(*state), self.view.items(*items))
+    def forward(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Q [B, N] of items (slots [B, N, Si], numbers [B, N, Gi]; there where mask [B, N]) in states (slots [B, S],
+        numbers [B, G]).
+        """
+        q: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
         return q
+
+    def policy_scores(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """What the policy's tensors compute [B, N]: Q, or what ranks as it does."""
+        scores: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
+        return scores
+
+    def heads(self) -> list[nn.Parameter]:
+        """All parameters but those of the view."""
+        return [*self.head.parameters()]
 
 
 class DqnAgent:
@@ -42,15 +53,13 @@ class DqnAgent:
 
     def __init__(self, loop: Loop, view: View) -> None:
         self._settings = loop.learner
-        self._online = QNetwork(loop, view)
+        self._online = self._network(loop, view)
         self._target = deepcopy(self._online)
-        trained = [*view.trained(), *self._online.head.parameters()]
+        trained = [*view.trained(), *self._online.heads()]
         self._optimizer = Adam(trained, self._settings.learning_rate)
 
     def update(self, batch: TransitionBatch, num_examples: int) -> dict[str, float]:
-        state = batch.state_slots, batch.state_numbers
-        items = batch.item_slots.unsqueeze(1), batch.item_numbers.unsqueeze(1)
-        q = self._online(state, items).squeeze(1)  # [B]
+        q = self._chosen(batch)  # [B]
         target = bootstrapped(batch.reward, batch.terminated, self._settings.discount, self._next_value(batch))
         loss = mean_squared_error(q, target)
         penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
@@ -59,6 +68,16 @@ class DqnAgent:
         polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
         return {"agent_loss": loss.item(), "q_mean": q.mean().item()}
 
+    def _network(self, loop: Loop, view: View) -> QNetwork:
+        return QNetwork(loop, view)
+
+    def _chosen(self, batch: TransitionBatch) -> Tensor:
+        """Q of the impressions' items, [B]."""
+        state = batch.state_slots, batch.state_numbers
+        items = batch.item_slots.unsqueeze(1), batch.item_numbers.unsqueeze(1)
+        q: Tensor = self._online(state, items).squeeze(1)
+        return q
+
     @torch.no_grad()
     def _next_value(self, batch: TransitionBatch) -> Tensor:
         """What the next decision is worth, [B]."""
@@ -66,13 +85,15 @@ class DqnAgent:
         mask = batch.next_mask[:, :columns]
         state = batch.next_state_slots, batch.next_state_numbers
         items = batch.next_item_slots[:, :columns], batch.next_item_numbers[:, :columns]
-        return slate_value(self._online(state, items), self._target(state, items), mask, batch.next_size)
+        return slate_value(self._online(state, items, mask), self._target(state, items, mask), mask, batch.next_size)
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
         state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
         items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
-        scores: NDArray[np.float32] = self._online(state, items).numpy()  # [P, C]
+        scores: NDArray[np.float32] = self._online.policy_scores(
+            state, items, torch.from_numpy(probe.mask)
+        ).numpy()  # [P, C]
         return scores
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:

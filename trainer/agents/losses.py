@@ -53,6 +53,12 @@ def actor_loss(value: Tensor, pre_tanh: Tensor, action_penalty: float) -> Tensor
     return action_penalty * pre_tanh.square().mean() - value.mean()
 
 
+def expected_value(scores: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Σᵢ softmax(scores)ᵢ · valuesᵢ over the items of each set [B]; all [B, C], mask True where there is an item."""
+    shares = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1).masked_fill(~mask, 0.0)
+    return (shares * values.masked_fill(~mask, 0.0)).sum(dim=1)
+
+
 @torch.no_grad()
 def polyak_update(targets: Sequence[Tensor], onlines: Sequence[Tensor], rate: float) -> None:
     """Moves the targets, in place, towards the online tensors by the share `rate`."""

@@ -53,8 +53,8 @@ class InterestNetwork(RewardModel):
     def interest(self, embeddings: Embeddings, batch: TransitionBatch) -> Tensor:
         """The interest z, [B, d]; zero where the history is empty."""
         slots = torch.cat([batch.state_slots[:, history] for history in self._histories], dim=1)  # [B, L]
-        history = embeddings.rows(ITEM_ID_TABLE, slots)  # [B, L, d]
-        candidate = embeddings.rows(ITEM_ID_TABLE, batch.item_slots[:, self._id]).expand_as(history)
+        history = embeddings.rows_of(ITEM_ID_TABLE, slots)  # [B, L, d]
+        candidate = embeddings.rows_of(ITEM_ID_TABLE, batch.item_slots[:, self._id]).expand_as(history)
         pairs = torch.cat([history, candidate, history - candidate, history * candidate], dim=2)
         weights: Tensor = self.attention(pairs) * (slots != 0).unsqueeze(2)  # [B, L, 1]
         return (weights * history).sum(dim=1)

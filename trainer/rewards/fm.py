@@ -75,6 +75,5 @@ def _embeddings_of_zero(loop: Loop, dim: int) -> Embeddings:
     """A number for each row of every table and each output, 0 at first."""
     network = loop.network.model_copy(update={"embedding_dim": dim})
     embeddings = Embeddings(loop.model_copy(update={"network": network}))
-    for table in embeddings.tables:
-        nn.init.zeros_(table)
+    nn.init.zeros_(embeddings.rows)
     return embeddings

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from policies.features import Layout
 from schemas.loop_file import Loop, WeightsAction
 from trainer.network_setup import start_at_zero
-from trainer.networks import Embeddings, Mlp, SlateHead, slate_head
+from trainer.networks import Embeddings, JointHead, Mlp, SlateHead, slate_head
 from trainer.replay.batch import TransitionBatch
 
 
@@ -45,6 +45,8 @@ def _new_head(loop: Loop, embeddings: Embeddings) -> SlateHead | Mlp:
     if isinstance(loop.action, WeightsAction):
         shape = loop.network
         return Mlp(embeddings.state_dim + loop.action.dim, shape.hidden, 1, layer_norm=shape.layer_norm)
+    if loop.network.interaction == "attention":  # an item alone has nothing to see
+        return JointHead(loop, embeddings.state_dim, embeddings.item_dim)
     return slate_head(loop, embeddings.state_dim, embeddings.item_dim)
 
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from policies.features import network_layouts
-from schemas.loop_file import Loop
+from schemas.loop_file import AGENTS, Loop
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.sessions import NO_ROW
 
 
 def slate_loop(**learner: Any) -> Loop:
     """State: one of 2 categories and a number that data scale; items: one of 120 ids (and so penalized)."""
+    interaction = AGENTS[learner.get("agent", "dqn")].interactions[0]
     return Loop.model_validate(
         {
             "name": "test",
@@ -21,7 +22,7 @@ def slate_loop(**learner: Any) -> Loop:
             "item": {"id": {"kind": "category", "size": 120}},
             "action": {"kind": "slate", "size": 1},
             "reward": {"click": 1.0, "wait": "1s"},
-            "network": {"embedding_dim": 4, "hidden": [16], "vector_dim": 8},
+            "network": {"embedding_dim": 4, "hidden": [16], "vector_dim": 8, "interaction": interaction},
             "learner": {"agent": "dqn", "discount": 0.5, **learner},
             "exploration": {"kind": "softmax"},
         }
@@ -30,7 +31,9 @@ def slate_loop(**learner: Any) -> Loop:
 
 def history_loop(**learner: Any) -> Loop:
     """As `slate_loop`, with the last 3 items in the state."""
-    same = slate_loop().model_dump(include={"name", "state", "item", "action", "network"})
+    same = slate_loop(agent=learner.get("agent", "dqn")).model_dump(
+        include={"name", "state", "item", "action", "network"}
+    )
     return Loop.model_validate(
         {
             **same,

@@ -15,6 +15,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 def slate_loop(exploration: str = "kind = 'softmax'", network: str = "", size: int = 3) -> Loop:
+    agent = "dqn-att" if "attention" in network else "dqn"
     return parse_loop(f"""
         name = "store"
         [state]
@@ -35,7 +36,7 @@ def slate_loop(exploration: str = "kind = 'softmax'", network: str = "", size: i
         [session]
         ends = ["leave"]
         [learner]
-        agent = "dqn"
+        agent = "{agent}"
         [exploration]
         {exploration}
     """)
@@ -149,6 +150,11 @@ def _shapes(loop: Loop) -> dict[str, tuple[int, ...]]:
     state_dim, item_dim, out = _num_features(state, d), _num_features(item, d), loop.network.vector_dim
     if loop.network.interaction == "mlp":
         return shapes | _mlp("head.joint", (state_dim + item_dim + d, *hidden, 1))
+    if loop.network.interaction == "attention":
+        joint = _mlp("head.joint", (state_dim + item_dim + d, *hidden, out))
+        layers = {"attention": (3 * out, out), "out": (1, out)}
+        shapes |= {f"head.{name}.weight": shape for name, shape in layers.items()}
+        return shapes | joint | {f"head.{name}.bias": shape[:1] for name, shape in layers.items()}
     towers = _mlp("head.state_tower", (state_dim, *hidden, out)) | _mlp("head.item_tower", (item_dim, *hidden, out + 1))
     return shapes | towers
 

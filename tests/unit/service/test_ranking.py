@@ -173,6 +173,35 @@ def test_an_item_scores_as_it_does_alone(candidates: list[str | Candidate], inte
         assert item.score == pytest.approx(float(policy.scores(state, alone)[0]), abs=1e-6)
 
 
+def test_with_attention_an_item_scores_as_it_does_among_the_candidates() -> None:
+    loop = made.slate_loop("kind = 'greedy'\nepsilon = 0.0", "interaction = 'attention'", size=4)
+    policy = made.policy(loop)
+    assert isinstance(policy, SlatePolicy)
+    candidates: list[str | Candidate] = ["i3", "unknown", Candidate("i1", {"price": 9.0}), "i0"]
+    ranked = ranker(loop, policy).rank(RecommendRequest(candidates=candidates, context={"page": 7, "age": "old"}))
+    state = policy.state_vector(policy.state_encoder.encode({"page": 7, "age": "old"}))
+    items = decision(ranked).items
+    together = policy.item_vectors([policy.item_encoder.encode(item.item_id, item.features) for item in items])
+    assert [item.score for item in items] == pytest.approx(policy.scores(state, together).tolist(), abs=1e-5)
+
+
+def test_with_attention_items_outside_the_candidates_are_not_seen() -> None:
+    """Of a catalogue of which nearly all are candidates as well."""
+    loop = made.slate_loop("kind = 'greedy'\nepsilon = 0.0", "interaction = 'attention'")
+    policy = made.policy(loop)
+    assert isinstance(policy, SlatePolicy)
+    context: Features = {"page": 7, "age": "old"}
+    for request in (
+        RecommendRequest(candidates=["i3", "i1", "i0"], context=context),
+        RecommendRequest(exclude=["i2", "i4"], context=context),
+    ):
+        items = decision(ranker(loop, policy).rank(request)).items
+        state = policy.state_vector(policy.state_encoder.encode(context))
+        together = policy.item_vectors([policy.item_encoder.encode(item.item_id, item.features) for item in items])
+        assert len(items) == 3
+        assert [item.score for item in items] == pytest.approx(policy.scores(state, together).tolist(), abs=1e-5)
+
+
 def test_features_as_scored_are_those_of_catalogue_and_request_together() -> None:
     loop = made.slate_loop()
     candidates: list[str | Candidate] = [Candidate("i3", {"price": 9.0}), Candidate("i2", {"price": None}), "i1"]

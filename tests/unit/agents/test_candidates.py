@@ -1,0 +1,64 @@
+"""Agents whose candidates see each other, and the dueling one."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from schemas.loop_file import Network
+from tests.unit.agents.batches import random_batch, slate_loop
+from trainer.agents.dqn_att import DqnAttAgent
+from trainer.agents.drn import DrnAgent
+from trainer.agents.losses import expected_value
+from trainer.agents.view import View
+from trainer.networks import AttentionHead
+
+
+def test_the_expected_value_is_the_mean_under_the_softmax_of_what_is_there() -> None:
+    scores = torch.tensor([[math.log(3.0), 0.0, 50.0], [1.0, 2.0, 3.0]])
+    values = torch.tensor([[1.0, 5.0, 99.0], [1.0, 1.0, 1.0]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert expected_value(scores, values, mask).tolist() == pytest.approx([0.75 * 1 + 0.25 * 5, 0.0])
+
+
+@torch.no_grad()
+def test_attention_worked_by_hand() -> None:
+    """One dimension, h = 1 and 3, q = 0, so each sees the mean of v = 2h, which is 4: relu(5), relu(7), less 1."""
+    shape = {"hidden": [], "vector_dim": 1, "embedding_dim": 1, "interaction": "attention"}
+    loop = slate_loop(agent="dqn-att")
+    loop = loop.model_copy(update={"network": Network.model_validate(shape)})
+    head = AttentionHead(loop, 2, 1)
+    for parameter in head.parameters():
+        parameter.zero_()
+    head.joint.out.weight[0, 2] = 1.0  # the item's only feature
+    head.attention.weight[2, 0] = 2.0
+    head.out.weight.fill_(1.0)
+    head.out.bias.fill_(-1.0)
+    items = torch.tensor([[[1.0], [3.0]]])
+    assert head(torch.zeros(1, 2), items).tolist() == [[4.0, 6.0]]
+    assert head(torch.zeros(1, 2), items, torch.tensor([[True, False]]))[0, 0].item() == 2.0  # 1 + 2 · 1 − 1
+
+
+def test_what_was_shown_above_does_not_count() -> None:
+    loop = slate_loop(agent="dqn-att")
+    torch.manual_seed(0)
+    agent = DqnAttAgent(loop, View.own(loop))
+    torch.nn.init.normal_(agent._online.head.last_layers()[0].weight)
+    batch = random_batch(loop, num=8, width=3)
+    batch = replace(batch, chosen=torch.zeros(8, dtype=torch.int64))
+    mask = torch.tensor([True, True, False]).expand(8, 3)
+    left = replace(batch, candidate_mask=mask)
+    other = replace(left, candidate_slots=batch.candidate_slots.clone())
+    other.candidate_slots[:, 2] = 77
+    torch.testing.assert_close(agent._chosen(left), agent._chosen(other))
+    assert not torch.allclose(agent._chosen(left), agent._chosen(batch))
+
+
+def test_the_value_of_a_state_learns_and_is_left_out_of_the_policy() -> None:
+    loop = slate_loop(agent="drn")
+    agent = DrnAgent(loop, View.own(loop))
+    for seed in range(3):
+        agent.update(random_batch(loop, seed=seed), num_examples=1_000)
+    assert agent._online.heads()[-1].abs().sum() > 0  # the bias of V
+    assert not [name for name in agent.policy_tensors() if "value" in name]
