@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -179,6 +180,19 @@ def _dead_letters(options: argparse.Namespace) -> None:
         run_replay(settings, _loop(settings), sys.stdout)
 
 
+def _study(options: argparse.Namespace) -> None:
+    _need("matplotlib", "a study", "studies")
+    from studies.catalogue import MODULES
+    from studies.command import StudyOptions, list_studies, run_study
+
+    if options.name is None:
+        list_studies(print)
+        return
+    if options.name not in MODULES:
+        raise CommandError(f"no study is called {options.name!r}; there are {', '.join(MODULES)}")
+    run_study(options.name, StudyOptions(options.seeds, options.quick, options.workers, options.kept), print)
+
+
 # ------------------------------------------------------------------ what commands share
 
 
@@ -261,6 +275,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--think": {"type": _duration, "default": 0.0, "metavar": "TIME", "help": "mean pause between decisions, as 2s"},
     "--for": {"type": _duration, "dest": "run_seconds", "metavar": "TIME", "help": "end by itself, after 120s"},
     "--keep": {"type": _duration, "dest": "keep_seconds", "metavar": "TIME", "required": True, "help": "as 90d"},
+    "name": {"metavar": "NAME", "nargs": "?", "help": "which study; without one they are listed"},
+    "--seeds": {"type": int, "metavar": "N", "help": "how many (default: as many as the study wants)"},
+    "--quick": {"action": "store_true", "help": "see that it runs, within minutes; writes nothing"},
+    "--workers": {"type": int, "metavar": "N", "default": os.cpu_count(), "help": "processes (default: the cores)"},
+    "--kept": {"type": Path, "metavar": "FILE", "help": "finished runs (default: studies/runs/NAME.jsonl)"},
     "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
     # For the children of `up`:
     "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},
@@ -269,6 +288,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _PARTS, _ADDRESS, _CHILD = ("--data", "--loop"), ("--host", "--port"), ("--until-stdin-closes",)
 _WORKER = (*_PARTS, "--metrics-port", *_CHILD)
 _CROWD = ("--world", "--shoppers", "--seed")
+_STUDY = ("name", "--seeds", "--quick", "--workers", "--kept")
 _UP = "all of it, supervised: serve, ingest, train, and the shoppers of a world"
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tuple[str, ...]], ...] = (
     ("up", _up, _UP, (*_PARTS, *_ADDRESS, *_CROWD, "--for", "--report")),
@@ -280,6 +300,7 @@ _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tup
     ("check", _check, "say whether a loop file is good, and if not, why", ("loop",)),
     ("dead-letters", _dead_letters, "what ingest could not read", ("action", *_PARTS)),
     ("prune", _prune, "forget decisions and feedback that are older, by whole days", ("--keep", "--data")),
+    ("study", _study, "answer a question about learning, with seeds", _STUDY),
     ("migrate", _migrate, "bring the store to the schema of this release", ("--data",)),
 )
 

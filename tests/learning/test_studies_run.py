@@ -6,29 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from schemas.loop_file import STABILIZERS
-from studies.shop_recipe import VARIANTS, replace_section
+from studies.catalogue import MODULES, find_study
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_the_recipe_of_the_shop() -> None:
-    command = [sys.executable, "-m", "studies.shop_recipe", "--quick"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for variant in VARIANTS:
-        assert f"| {variant} | " in printed
-
-
-@pytest.mark.slow
-def test_the_stabilizers() -> None:
-    command = [sys.executable, "-m", "studies.stabilizers", "--quick"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for stabilizer in STABILIZERS:
-        assert printed.count(f"| {stabilizer} | ") == 2  # at both click rates
-
-
-def test_a_section_of_the_results_is_replaced_alone() -> None:
-    text = "# Results\n\nWords.\n\n## A\n\nold\n\n## B\n\nkept\n"
-    assert replace_section(text, "A", "new") == "# Results\n\nWords.\n\n## A\n\nnew\n\n## B\n\nkept\n"
-    assert replace_section(text, "C", "added").endswith("## B\n\nkept\n\n## C\n\nadded\n")
+@pytest.mark.parametrize("name", MODULES)
+def test_it_runs_and_tells_of_every_cell(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "steadyrank.py"), "study", name, "--quick"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    study = find_study(name)
+    assert f"0 of {2 * len(study.cells)} runs are kept" in printed
+    assert printed.count("| ") > len(study.cells)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,118 @@
+"""What each stabilizer brings in `shop`: raw rewards below, the truth above."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simulators.world import Floats
+from studies.plots import grid, learning_curves
+from studies.shop_cells import ORACLE, run_shop, shop_cell
+from studies.statistics import area, final, gap_recovered, paired, times_fewer, times_fewer_interval, told
+from studies.study import Report, Results, Study
+
+RAW = "raw"
+DEFAULT = "blend"
+STABILIZED: dict[str, Any] = {
+    "discount": 0.9,
+    "id_penalty": 10.0,
+    "decisions_per_update": 8.0,
+    "estimator_id_penalty": 400.0,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    # Raw rewards want another recipe: fewer updates, since more of them learn the noise, and more of the penalty.
+    RAW: {"discount": 0.9, "stabilizer": "raw", "id_penalty": 50.0, "decisions_per_update": 32.0},
+    "srs": STABILIZED | {"stabilizer": "srs"},
+    "srs2": STABILIZED | {"stabilizer": "srs2"},
+    "srs2-residual": STABILIZED | {"stabilizer": "srs2-residual"},
+    "doubly-robust": STABILIZED | {"stabilizer": "doubly-robust"},
+    DEFAULT: STABILIZED | {"stabilizer": DEFAULT},
+    ORACLE: STABILIZED | {"stabilizer": "raw"},
+}
+FEWER_SEEDS = dict.fromkeys(("srs2", "srs2-residual", "doubly-robust"), 5)
+BLIND: dict[str, Any] = {"estimator": "mean"}
+REGIMES: dict[str, tuple[dict[str, Any], dict[str, Any], Sequence[str]]] = {
+    # Dials of the world, what all variants change in the learner, and which variants there are.
+    "20 % clicks": ({"click_rate": 0.2}, {}, [*VARIANTS]),
+    "5 % clicks": ({"click_rate": 0.05}, {}, [*VARIANTS]),
+    "1 % clicks": ({"click_rate": 0.01}, {}, [RAW, DEFAULT]),
+    "rare heavy conversions": ({"click_rate": 0.05, "theta": 0.3, "heavy": 1.0}, {}, [RAW, DEFAULT]),
+    "deterministic": ({"click_rate": 0.2, "deterministic": True}, {}, [RAW, DEFAULT]),
+    "crippled estimator": ({"click_rate": 0.2}, BLIND, [RAW, DEFAULT]),
+}
+CELLS = [
+    shop_cell(
+        f"{regime}: {variant}",
+        dials,
+        VARIANTS[variant] | changes,
+        oracle=variant == ORACLE,
+        max_seeds=FEWER_SEEDS.get(variant),
+    )
+    for regime, (dials, changes, variants) in REGIMES.items()
+    for variant in variants
+]
+"""Those that are not claimed to be better than another have fewer seeds."""
+
+
+def report(results: Results) -> Report:
+    tables = []
+    figure, panels = grid(len(REGIMES))
+    for (regime, (*_, variants)), panel in zip(REGIMES.items(), panels, strict=True):
+        curves = {variant: np.array([run["ns"] for run in results[f"{regime}: {variant}"]]) for variant in variants}
+        tables.append(f"**{regime}**\n\n{table(curves)}")
+        learning_curves(panel, curves, STUDY.num_decisions, "NS, greedy")
+        panel.set_title(regime)
+        panel.legend(fontsize="small")
+    return Report("\n\n".join([_WORDS, *tables]), {"": figure})
+
+
+_WORDS = (
+    "DQN. NS = (J − random) / (optimal − random) of the greedy policy, by true expected reward a session. AUC is its "
+    "mean over 12 points of the run, final that of the last two: mean ± sd over seeds. Differences to raw are paired "
+    "by seed, with the 95 % interval of the mean and the paired t. Fewer: how many times fewer decisions the mean curve "
+    "needs to raw's final level, with the bootstrap's 95 % interval over seeds. Gap: the share of the oracle's lead "
+    "over raw in AUC."
+)
+
+
+def table(curves: Mapping[str, Floats]) -> str:
+    """A row a variant."""
+    rows = [
+        "| | seeds | AUC | final | AUC over raw | final over raw | fewer | gap |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for variant, of_seeds in curves.items():
+        cells = [
+            variant,
+            str(len(of_seeds)),
+            told(area(of_seeds)),
+            told(final(of_seeds)),
+            *_against_raw(variant, of_seeds, curves),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _against_raw(variant: str, of_seeds: Floats, curves: Mapping[str, Floats]) -> list[str]:
+    if variant == RAW:
+        return [""] * 4
+    reference = curves[RAW][: len(of_seeds)]
+    low, high = times_fewer_interval(of_seeds, reference)
+    has_gap = ORACLE in curves and variant != ORACLE
+    gap = f"{gap_recovered(area(of_seeds), area(reference), area(curves[ORACLE])):.0%}" if has_gap else ""
+    return [
+        str(paired(area(of_seeds), area(reference))),
+        str(paired(final(of_seeds), final(reference))),
+        f"{times_fewer(of_seeds, reference):.2f} ({low:.2f} to {high:.2f})",
+        gap,
+    ]
+
+
+STUDY = Study(
+    name="ablation",
+    title="Stabilizers in `shop`",
+    question="What does each stabilizer bring, and does the default one ever cost?",
+    cells=CELLS,
+    run=run_shop,
+    report=report,
+)

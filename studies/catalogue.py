@@ -1,0 +1,16 @@
+"""The studies by name. A module here is imported when its study is asked for."""
+
+from importlib import import_module
+
+from studies.study import Study
+
+MODULES: dict[str, str] = {
+    "ablation": "studies.ablation",
+    "shop-recipe": "studies.shop_recipe",
+}
+
+
+def find_study(name: str) -> Study:
+    """Raises KeyError."""
+    study: Study = import_module(MODULES[name]).STUDY
+    return study
