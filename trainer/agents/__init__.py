@@ -3,5 +3,14 @@
 from trainer.agents.agent import AgentFactory
 from trainer.agents.ddpg import DdpgAgent
 from trainer.agents.dqn import DqnAgent
+from trainer.agents.sac import SacAgent
+from trainer.agents.sac_discrete import SacDiscreteAgent
+from trainer.agents.td3 import Td3Agent
 
-AGENTS: dict[str, AgentFactory] = {"dqn": DqnAgent, "ddpg": DdpgAgent}
+AGENTS: dict[str, AgentFactory] = {
+    "dqn": DqnAgent,
+    "ddpg": DdpgAgent,
+    "td3": Td3Agent,
+    "sac": SacAgent,
+    "sac-discrete": SacDiscreteAgent,
+}
