@@ -28,13 +28,11 @@ from trainer.replay.replay import ProbeStates
 from trainer.replay.statistics import NumberStatistics
 from trainer.state import Kept, gather, scatter
 
-_SCALE_WITHOUT_SOFTMAX = 0.1  # the best of the candidates is the same whatever it is
+_TEMPERATURE_WITHOUT_SOFTMAX = 0.1  # the best of the candidates is the same whatever it is
 
 
 class SlateActorCritics(nn.Module):
-    """An actor and twin critics over one view. The actor's scores over `scale` are the logits of its policy: the ranker
-    divides what it is served by the exploration's temperature.
-    """
+    """An actor, which gives the logits of its policy, and twin critics over one view."""
 
     def __init__(self, loop: Loop, view: View) -> None:
         super().__init__()
@@ -42,8 +40,6 @@ class SlateActorCritics(nn.Module):
         self.actor = slate_head(loop, view.state_dim, view.item_dim)
         self.critics = SlateCritics(loop, view)
         start_at_zero(self.actor)
-        explores = loop.exploration
-        self.scale = explores.temperature if isinstance(explores, SoftmaxExploration) else _SCALE_WITHOUT_SOFTMAX
 
     def features(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Features of states [B, Fs] and of items [B, N, Fi]."""
@@ -51,7 +47,7 @@ class SlateActorCritics(nn.Module):
 
     def log_policy(self, features: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """The logarithm of π [B, N]: see `log_shares`."""
-        return log_shares(self.actor(*features) / self.scale, mask)
+        return log_shares(self.actor(*features), mask)
 
 
 class SacDiscreteAgent:
@@ -68,8 +64,9 @@ class SacDiscreteAgent:
         valued = [*view.trained(), *self._online.critics.parameters()]
         self._critic_optimizer = Adam(valued, self._settings.critic_learning_rate or rate)
         self._actor_optimizer = Adam(self._online.actor.parameters(), rate)
-        # With it, scores that are Q give the policy that is best: π ∝ exp(Q / α).
-        self._temperature = Temperature(self._online.scale, rate)
+        self._ranker_temperature = _temperature(loop)
+        # The ranker's softmax(Q / temperature) is the best policy at this α.
+        self._temperature = Temperature(self._ranker_temperature, rate)
 
     def update(self, batch: TransitionBatch, num_examples: int) -> dict[str, float]:
         figures = self._differentiate_critics(batch, num_examples)
@@ -118,11 +115,20 @@ class SacDiscreteAgent:
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
         state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
         items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
-        scores: NDArray[np.float32] = self._online.actor(*self._online.features(state, items)).numpy()  # [P, C]
+        logits = self._online.actor(*self._online.features(state, items))
+        scores: NDArray[np.float32] = (logits * self._ranker_temperature).numpy()  # [P, C]
         return scores
 
+    @torch.no_grad()
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
-        return export(self._online.view.merged(), self._online.actor)
+        """Of logits times the temperature that the ranker divides by. An actor that gave these itself would move its
+        logits by as much more a step, and at a low temperature soon be certain for good.
+        """
+        served = deepcopy(self._online.actor)
+        for layer in served.last_layers():
+            layer.weight.mul_(self._ranker_temperature)
+            layer.bias.mul_(self._ranker_temperature)
+        return export(self._online.view.merged(), served)
 
     def rescale(self, statistics: NumberStatistics) -> None:
         for network in (self._online, self._target):
@@ -142,3 +148,9 @@ class SacDiscreteAgent:
             "critic_optimizer": self._critic_optimizer,
             "temperature": self._temperature,
         }
+
+
+def _temperature(loop: Loop) -> float:
+    """By which the ranker divides scores."""
+    explores = loop.exploration
+    return explores.temperature if isinstance(explores, SoftmaxExploration) else _TEMPERATURE_WITHOUT_SOFTMAX
