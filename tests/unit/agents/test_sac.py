@@ -32,6 +32,7 @@ def test_it_finds_the_best_action_of_each_state_of_a_bandit() -> None:
     assert (loss < 0.03).all()
 
 
+@pytest.mark.slow
 def test_its_policy_becomes_as_random_as_asked_for() -> None:
     _, figures = learned(800, entropy_per_dim=-0.5)
     assert figures["entropy"] == pytest.approx(2 * -0.5, abs=0.3)
