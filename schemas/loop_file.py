@@ -190,6 +190,9 @@ AGENTS: dict[str, AgentKind] = {
     "drn": AgentKind(("slate",)),
     "drr-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
     "dqn-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
+    "td3": AgentKind(("weights",)),
+    "sac": AgentKind(("weights",)),
+    "sac-discrete": AgentKind(("slate",), needs_candidates=True),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
 
@@ -245,6 +248,10 @@ class Learner(_Section):
     id_penalty: float = Field(default=10.0, ge=0)
     estimator_id_penalty: float = Field(default=200.0, ge=0)
     action_penalty: float = Field(default=0.3, ge=0)
+    actor_delay: int = Field(default=2, ge=1)
+    smoothing_sd: float = Field(default=0.2, ge=0)
+    entropy_per_dim: float = Field(default=-1.0, lt=0.69)
+    entropy_share: float = Field(default=0.3, gt=0, lt=1)
     buffer_size: int = Field(default=1_000_000, ge=1_000)
     min_decisions: int = Field(default=100, ge=1)
     max_candidates: int = Field(default=64, ge=1, le=1_024)

@@ -6,6 +6,9 @@ from trainer.agents.dqn import DqnAgent
 from trainer.agents.dqn_att import DqnAttAgent
 from trainer.agents.drn import DrnAgent
 from trainer.agents.drr_att import DrrAttAgent
+from trainer.agents.sac import SacAgent
+from trainer.agents.sac_discrete import SacDiscreteAgent
+from trainer.agents.td3 import Td3Agent
 
 AGENTS: dict[str, AgentFactory] = {
     "dqn": DqnAgent,
@@ -13,4 +16,7 @@ AGENTS: dict[str, AgentFactory] = {
     "drn": DrnAgent,
     "dqn-att": DqnAttAgent,
     "drr-att": DrrAttAgent,
+    "td3": Td3Agent,
+    "sac": SacAgent,
+    "sac-discrete": SacDiscreteAgent,
 }

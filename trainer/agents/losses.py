@@ -3,10 +3,15 @@
 B: impressions of a batch (decisions for `weights`); C: candidates of the next decision; A: action dimensions.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+_SMOOTHING_CLIP = 2.5  # in sd: the paper's .5 at its .2
+_LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def bootstrapped(reward: Tensor, terminated: Tensor, discount: float, next_value: Tensor) -> Tensor:
@@ -57,6 +62,89 @@ def expected_value(scores: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Σᵢ softmax(scores)ᵢ · valuesᵢ over the items of each set [B]; all [B, C], mask True where there is an item."""
     shares = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1).masked_fill(~mask, 0.0)
     return (shares * values.masked_fill(~mask, 0.0)).sum(dim=1)
+
+
+def smoothed_action(action: Tensor, noise: Tensor, sd: float) -> Tensor:
+    """clip(a + clip(sd · noise, ± 2.5 sd), ± 1): TD3's target policy smoothing (arXiv 1802.09477, eq. 14). [B, A]
+
+    Args:
+        action: [B, A] what the target actor plays, in [−1, 1]
+        noise: [B, A] standard normal
+        sd: of the noise, in units of the action
+    """
+    clipped = noise.clamp(-_SMOOTHING_CLIP, _SMOOTHING_CLIP) * sd
+    return (action + clipped).clamp(-1.0, 1.0)
+
+
+def tanh_gaussian_log_density(mean: Tensor, log_sd: Tensor, pre_tanh: Tensor) -> Tensor:
+    """The log density [B] of tanh z: Σ log N(zᵢ) − log(1 − tanh² zᵢ), z [B, A] being normal (arXiv 1801.01290, eq. 21).
+
+    The last term is computed as 2 (log 2 − z − softplus(−2z)), which does not round to log 0 at large z.
+    """
+    standard = (pre_tanh - mean) * torch.exp(-log_sd)
+    normal = -0.5 * standard.square() - log_sd - _LOG_SQRT_2_PI
+    return (normal - 2.0 * (math.log(2.0) - pre_tanh - functional.softplus(-2.0 * pre_tanh))).sum(dim=1)
+
+
+def soft_actor_loss(
+    value: Tensor, log_density: Tensor, temperature: Tensor, mean: Tensor, action_penalty: float
+) -> Tensor:
+    """α · mean log π − mean Q (arXiv 1801.01290, eq. 12), and the penalty of `actor_loss` on the mean.
+
+    Args:
+        value: [B] the critics' Q(s, tanh z)
+        log_density: [B] log π(tanh z | s)
+        temperature: [] α
+        mean: [B, A] of z
+        action_penalty: weight of the penalty
+    """
+    return (temperature.detach() * log_density).mean() + actor_loss(value, mean, action_penalty)
+
+
+def temperature_loss(log_temperature: Tensor, entropy: Tensor, target: Tensor | float) -> Tensor:
+    """Descends log α · mean(H − target) by log α: α falls where the policy has more entropy than the target.
+
+    The logarithm in place of α (arXiv 1812.05905, eq. 18) has the same zero, and keeps α positive.
+
+    Args:
+        log_temperature: [] log α
+        entropy: [B] of the policy, or −log π of what was drawn from it, in nats
+        target: [B], or one for all
+    """
+    return log_temperature * (entropy - target).mean().detach()
+
+
+def log_shares(logits: Tensor, mask: Tensor) -> Tensor:
+    """The log softmax [B, C] of logits over the candidates; 0 where there is none, which is not to be counted.
+
+    Args:
+        logits: [B, C]
+        mask: [B, C] True where there is a candidate
+    """
+    shares = torch.log_softmax(logits.masked_fill(~mask, torch.finfo(logits.dtype).min), dim=1)
+    return shares.masked_fill(~mask, 0.0)
+
+
+def slate_entropy(logs: Tensor, mask: Tensor) -> Tensor:
+    """−Σ π log π over the candidates, in nats; 0 without candidates. [B]
+
+    Args:
+        logs: [B, C] of `log_shares`
+        mask: [B, C] True where there is a candidate
+    """
+    return -(logs.exp() * logs).masked_fill(~mask, 0.0).sum(dim=1)
+
+
+def soft_slate_value(q: Tensor, logs: Tensor, mask: Tensor, temperature: Tensor) -> Tensor:
+    """Σ π (Q − α log π) over the candidates (arXiv 1910.07207, eq. 10); 0 without candidates. [B]
+
+    Args:
+        q: [B, C] the critics' Q
+        logs: [B, C] of `log_shares`: log π
+        mask: [B, C] True where there is a candidate
+        temperature: [] α
+    """
+    return (logs.exp() * q).masked_fill(~mask, 0.0).sum(dim=1) + temperature.detach() * slate_entropy(logs, mask)
 
 
 @torch.no_grad()
