@@ -1,16 +1,16 @@
 """The worlds for gymnasium: call `register()`, then `gymnasium.make("steadyrank/Shop-v0")`.
 
 `steadyrank/VirtualTaobao-v0` wants `folder=` with the simulator's weights. An environment is one session of its world
-at a time; thousands in parallel are the worlds themselves (`simulators.world`).
+at a time; `gymnasium.make_vec` makes thousands in parallel (`simulators.vector_environments`).
 """
 
-from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
 from simulators.shop import NUM_CANDIDATES, NUM_ITEM_CATEGORIES, NUM_ITEMS, NUM_USERS, USER_CATEGORIES, Dials, Shop
@@ -31,45 +31,27 @@ Observation = TypeVar("Observation")
 Action = TypeVar("Action")
 
 
-class _SessionEnv(gymnasium.Env[Observation, Action], Generic[Observation, Action]):
-    """One session of a world, and another with each `reset`."""
+class View(Protocol[Observation, Action]):
+    """How a world looks to gymnasium: the spaces of one session, and what many observe and do at once."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    world: World
+    observation_space: spaces.Space[Observation]
+    action_space: spaces.Space[Action]
 
-    @abstractmethod
-    def _observe(self, state: State) -> Observation: ...
+    def observations(self, state: State) -> Observation:
+        """Of all n sessions: as of one, each array with a first axis of n."""
 
-    @abstractmethod
-    def _actions(self, action: Action) -> Actions: ...
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        super().reset(seed=seed, options=options)
-        self._state = self.world.start(1, self.np_random)
-        return self._observe(self._state), {}
-
-    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        outcome = self.world.step(self._state, self._actions(action), self.np_random)
-        self._state = outcome.next_state
-        is_cut = bool(outcome.done[0] and not outcome.terminated[0])
-        return self._observe(self._state), float(outcome.rewards.sum()), bool(outcome.terminated[0]), is_cut, {}
-
-    def oracle_reward(self, action: Action) -> float:
-        """The exact E[r | s, a] of an action in the present state."""
-        return float(self.world.oracle_reward(self._state, self._actions(action)).sum())
+    def actions(self, state: State, actions: Any) -> Actions:
+        """[n, …] of the action space → those of the world."""
 
 
-class ShopEnv(_SessionEnv[dict[str, Any], np.int64]):
-    """`shop` at k = 1. The action is a place among the 10 candidates, whose places in the catalogue are observed."""
+class ShopView(View[dict[str, Any], np.int64]):
+    """The action is a place among the 10 candidates, whose places in the catalogue are observed."""
 
-    def __init__(self, world_seed: int = 0, **dials: Any) -> None:
-        """`dials` as those of `simulators.shop.Dials`."""
-        shop = Shop(world_seed, Dials(**dials))
+    def __init__(self, shop: Shop) -> None:
         if shop.dials.k != 1:
             raise WorldError(f"the environment shows one item a decision; found k = {shop.dials.k}")
-        super().__init__(shop)
+        self.world = shop
         self._truth = shop.truth
         self.action_space = spaces.Discrete(NUM_CANDIDATES)
         categories = {f"c{i}": spaces.Discrete(size) for i, size in enumerate(USER_CATEGORIES)}
@@ -83,40 +65,92 @@ class ShopEnv(_SessionEnv[dict[str, Any], np.int64]):
             }
         )
 
-    def _observe(self, state: State) -> dict[str, Any]:
-        user, candidates = state["user"][0], state["candidates"][0]
+    def observations(self, state: State) -> dict[str, Any]:
+        users, candidates = state["user"], state["candidates"]
+        categories = self._truth.user_categories[users]
         return {
-            "user": user,
-            **{f"c{i}": category for i, category in enumerate(self._truth.user_categories[user])},
-            "sat": state["satisfaction"].astype(np.float32),
+            "user": users.copy(),
+            **{f"c{i}": categories[:, i] for i in range(len(USER_CATEGORIES))},
+            "sat": state["satisfaction"][:, None].astype(np.float32),
             "candidates": candidates.copy(),
             "candidate_categories": self._truth.item_categories[candidates],
         }
 
-    def _actions(self, action: np.int64) -> Actions:
-        return self._state["candidates"][:, [int(action)]]
+    def actions(self, state: State, actions: Any) -> Actions:
+        return np.take_along_axis(state["candidates"], np.asarray(actions)[:, None], axis=1)
 
 
-class VirtualTaobaoEnv(_SessionEnv[NDArray[np.float32], NDArray[np.float32]]):
-    """`virtualtb`: 91 numbers (88 of the user, one-hot; clicks and index of the page before; the page), 27 weights."""
+class TaobaoView(View[NDArray[np.float32], NDArray[np.float32]]):
+    """91 numbers (88 of the user, one-hot; clicks and index of the page before; the page), 27 weights."""
 
-    def __init__(self, folder: str | Path, variant: Variant = "native") -> None:
-        super().__init__(VirtualTaobao(load_networks(Path(folder)), variant))
+    def __init__(self, world: VirtualTaobao) -> None:
+        self.world = world
         high = np.array([1.0] * NUM_USER_DIMS + [MAX_CLICKS, MAX_INDEX, MAX_PAGE + 1], np.float32)
         self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (NUM_WEIGHTS,), np.float32)
 
-    def _observe(self, state: State) -> NDArray[np.float32]:
-        numbers = [state[name][0] for name in ("clicks", "index", "num_pages")]
-        return np.concatenate([one_hot(state["features"])[0], np.array(numbers, np.float32)])
+    def observations(self, state: State) -> NDArray[np.float32]:
+        numbers = [state[name].astype(np.float32) for name in ("clicks", "index", "num_pages")]
+        return np.column_stack([one_hot(state["features"]), *numbers])
 
-    def _actions(self, action: NDArray[np.float32]) -> Actions:
-        return np.asarray(action)[None, :]
+    def actions(self, state: State, actions: Any) -> Actions:  # noqa: ARG002  weights are weights in any state
+        return np.asarray(actions)
+
+
+class _SessionEnv(gymnasium.Env[Observation, Action]):
+    """One session of a world, and another with each `reset`."""
+
+    def __init__(self, view: View[Observation, Action]) -> None:
+        self.world = view.world
+        self.observation_space, self.action_space = view.observation_space, view.action_space
+        self._view, self._one = view, batch_space(view.observation_space, 1)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self._state = self.world.start(1, self.np_random)
+        return self._observe(), {}
+
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        outcome = self.world.step(self._state, self._actions(action), self.np_random)
+        self._state = outcome.next_state
+        is_cut = bool(outcome.done[0] and not outcome.terminated[0])
+        return self._observe(), float(outcome.rewards.sum()), bool(outcome.terminated[0]), is_cut, {}
+
+    def oracle_reward(self, action: Action) -> float:
+        """The exact E[r | s, a] of an action in the present state."""
+        return float(self.world.oracle_reward(self._state, self._actions(action)).sum())
+
+    def _observe(self) -> Observation:
+        observation: Observation = next(iter(iterate(self._one, self._view.observations(self._state))))
+        return observation
+
+    def _actions(self, action: Action) -> Actions:
+        return self._view.actions(self._state, np.array([action]))
+
+
+class ShopEnv(_SessionEnv[dict[str, Any], np.int64]):
+    """`shop` at k = 1."""
+
+    def __init__(self, world_seed: int = 0, **dials: Any) -> None:
+        """`dials` as those of `simulators.shop.Dials`."""
+        super().__init__(ShopView(Shop(world_seed, Dials(**dials))))
+
+
+class VirtualTaobaoEnv(_SessionEnv[NDArray[np.float32], NDArray[np.float32]]):
+    """`virtualtb`."""
+
+    def __init__(self, folder: str | Path, variant: Variant = "native") -> None:
+        super().__init__(TaobaoView(VirtualTaobao(load_networks(Path(folder)), variant)))
 
 
 def register() -> None:
     """Makes both known to gymnasium; harmless to repeat."""
-    environments = {"steadyrank/Shop-v0": ShopEnv, "steadyrank/VirtualTaobao-v0": VirtualTaobaoEnv}
-    for name, environment in environments.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(name, entry_point=f"{__name__}:{environment.__name__}")
+    for name in ("Shop", "VirtualTaobao"):
+        if f"steadyrank/{name}-v0" not in gymnasium.registry:
+            gymnasium.register(
+                f"steadyrank/{name}-v0",
+                entry_point=f"simulators.environments:{name}Env",
+                vector_entry_point=f"simulators.vector_environments:{name}VectorEnv",
+            )

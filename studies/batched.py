@@ -1,4 +1,4 @@
-"""`shop` and the learner as arrays, many sessions at once: a seed of 48,000 decisions takes seconds, not minutes.
+"""A world and the learner as arrays, many sessions at once: a seed of 48,000 decisions takes seconds, not minutes.
 
 Agents, estimators, stabilizers, networks and minibatches are the product's own. Left out are the ranker, whose choices
 are drawn here for all sessions at once (by the same rule), and the store: rows go straight into the buffer's columns.
@@ -13,55 +13,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policies.features import ItemEncoder, StateEncoder, network_layouts
-from schemas.loop_file import AGENTS, GaussianExploration, Loop, SoftmaxExploration
-from simulators.shop import NUM_CANDIDATES, NUM_USERS, Shop
-from simulators.world import Floats, Ints, Outcome, State, renew, select
+from schemas.loop_file import AGENTS, GaussianExploration, Loop, WeightsAction
+from simulators.world import Floats, Ints, Outcome, State, World, renew, select
+from studies.choices import Choice, draw_items, draw_weights, slate_shares, uniform_shares, uniform_weights
+from studies.encoded_worlds import EncodedWorld, encoded_world
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.batches import reward_batch, transition_batch, with_candidates
 from trainer.replay.columns import Columns, RowShape
 from trainer.replay.index_set import IndexSet
-from trainer.replay.item_table import ItemTable
-from trainer.replay.replay import ProbeStates
+from trainer.replay.item_table import PADDING
 from trainer.replay.sampler import Sampler
 from trainer.replay.sessions import NO_ROW
+from trainer.replay.statistics import NumberStatistics, mean_and_std
 from trainer.rewards.estimator import RewardEstimator
 from trainer.rewards.stabilizer import Stateless
 from trainer.rewards.stabilizers import stabilized_agent
 
-
-class EncodedShop:
-    """What networks read of a shop with the dial k at 1, looked up instead of encoded decision by decision."""
-
-    def __init__(self, shop: Shop, loop: Loop) -> None:
-        self.state_layout, self.item_layout = network_layouts(loop)
-        self.items = ItemTable(self.item_layout.num_slots, self.item_layout.num_numbers)
-        encoder = ItemEncoder(loop)
-        rows = [self.items.intern(encoder.encode(item.item_id, item.features)) for item in shop.catalogue()]
-        self.item_rows = np.array(rows, np.int32)
-        """[500] rows of the item table by place in the catalogue."""
-        state = shop.start(NUM_USERS, np.random.default_rng(0)) | {"user": np.arange(NUM_USERS)}
-        states = StateEncoder(loop)
-        self._user_slots = np.array([states.encode(request.context).slots for request in shop.requests(state)])
-
-    def states(self, state: State) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Slots [n, S] and numbers [n, 1]: the satisfaction, from 0 to 1."""
-        numbers = (state["satisfaction"][:, None] + 1.0) / 2.0
-        return self._user_slots[state["user"]].astype(np.int32), numbers.astype(np.float32)
-
-    def probe(self, state: State) -> ProbeStates:
-        slots, numbers = self.states(state)
-        rows = self.item_rows[state["candidates"]]
-        items = self.items.slots[rows].astype(np.int64), self.items.numbers[rows]
-        return ProbeStates(slots.astype(np.int64), numbers, *items, np.ones(rows.shape, np.bool_))
+_STATISTICS_ROWS = 10_000
 
 
 class Memory:
     """The replay of sessions that go on in step: row r of session j is followed by row r + n."""
 
-    def __init__(self, encoded: EncodedShop, loop: Loop, num_sessions: int, capacity: int, seed: int) -> None:
+    def __init__(self, encoded: EncodedWorld, loop: Loop, num_sessions: int, capacity: int, seed: int) -> None:
         layout = encoded.state_layout
-        shape = replace(RowShape.of(loop, layout.num_slots, layout.num_numbers), num_candidates=NUM_CANDIDATES)
+        shape = replace(RowShape.of(loop, layout.num_slots, layout.num_numbers), num_candidates=encoded.num_candidates)
         self._rng = np.random.default_rng([seed, 2])
         self._encoded = encoded
         self._num_sessions = num_sessions
@@ -74,14 +50,18 @@ class Memory:
         self._goes_on = np.zeros(num_sessions, np.bool_)
         self.num = 0
 
-    def append(self, state: State, actions: Ints, propensities: Floats, expected: Floats, outcome: Outcome) -> None:
+    def append(self, state: State, choice: Choice, expected: Floats, outcome: Outcome) -> None:
         """One decision of every session."""
         rows, columns = np.arange(self.num, self.num + self._num_sessions), self._columns
         columns.state_slots[rows], columns.state_numbers[rows] = self._encoded.states(state)
-        columns.slate[rows] = self._encoded.item_rows[actions]
+        if self._encoded.num_candidates:
+            columns.slate[rows] = self._encoded.item_rows[choice.actions]
+        else:
+            columns.action[rows] = choice.actions
         columns.rewards[rows] = outcome.rewards
-        columns.propensities[rows] = propensities
-        columns.candidates[rows] = self._encoded.item_rows[state["candidates"]]
+        columns.propensities[rows] = choice.propensities
+        columns.log_density[rows] = choice.log_densities
+        columns.candidates[rows] = self._encoded.item_rows[self._encoded.candidates(state)]
         columns.terminated[rows] = outcome.terminated
         columns.next_row[rows] = NO_ROW
         self.expected[rows] = torch.from_numpy(expected[:, 0]).float()
@@ -107,6 +87,16 @@ class Memory:
         rows = np.arange(self.num - self._num_sessions, self.num)
         return reward_batch(self._columns, self._encoded.items, rows, np.zeros_like(rows))
 
+    def number_statistics(self) -> NumberStatistics:
+        """As `Replay.number_statistics`."""
+        evenly = slice(0, self.num, max(1, self.num // _STATISTICS_ROWS))
+        candidates, encoded = self._columns.candidates[evenly], self._encoded
+        items = encoded.items.numbers[candidates[candidates != PADDING]]
+        return NumberStatistics(
+            *mean_and_std(self._columns.state_numbers[evenly], encoded.state_layout.scaled_by_data),
+            *mean_and_std(items, encoded.item_layout.scaled_by_data),
+        )
+
 
 class Oracle(Stateless):
     """The true E[r | s, a], by row of the memory: what a stabilizer would give if it knew everything."""
@@ -123,15 +113,15 @@ class Curve:
     num_decisions: Floats
     """[P]"""
     reward: Floats
-    """[P] true expected reward a session of the greedy policy then."""
+    """[P] what `BatchedRun.greedy_reward` found then."""
 
 
 class BatchedRun:
-    """One seed of a shop under one loop."""
+    """One seed of a world under one loop."""
 
     def __init__(
         self,
-        shop: Shop,
+        world: World,
         loop: Loop,
         seed: int,
         num_decisions: int,
@@ -143,19 +133,23 @@ class BatchedRun:
         """With a new learner.
 
         Args:
-            shop: the world, its dial k at 1.
+            world: a shop shows one item a decision.
             loop: what is learned and how.
             seed: of the learner, of what is chosen and of what happens; not of the world.
             num_decisions: how many there will be.
             num_sessions: decisions that are made at once; a policy is at least as old.
             decisions_per_policy: after how many the learner's newest policy starts to act; 0: at once.
             oracle: the agent learns from the true E[r | s, a], whatever stabilizer the loop names.
+
+        Raises:
+            WorldError: the loop's slate is of more than one item.
         """
         torch.manual_seed(seed)
-        self._shop, self._loop, self._num_sessions = shop, loop, num_sessions
+        self._world, self._loop, self._num_sessions = world, loop, num_sessions
         self._decisions_per_policy = decisions_per_policy
         self._rng = np.random.default_rng([seed, 1])
-        self._encoded = EncodedShop(shop, loop)
+        self._encoded = encoded_world(world, loop)
+        self._has_weights = loop.action.kind == "weights"
         self._num_decisions = num_decisions
         self._memory = Memory(self._encoded, loop, num_sessions, num_decisions + num_sessions, seed)
         self.learner = stabilized_agent(loop)
@@ -163,8 +157,9 @@ class BatchedRun:
             self.learner.stabilizer = Oracle(self._memory.expected)
         self._acting = self.learner.agent
         self._acts_uniformly = True
-        self._state = shop.start(num_sessions, self._rng)
+        self._state = world.start(num_sessions, self._rng)
         self._owed_updates = 0.0
+        self._num_scaled_at = 0
 
     def run(self, num_points: int = 12, num_evaluated: int = 600) -> Curve:
         """Learns, and evaluates the greedy policy at the end of each of `num_points` equal parts."""
@@ -183,48 +178,65 @@ class BatchedRun:
         return Curve(points, np.array(rewards))
 
     def greedy_reward(self, num_sessions: int) -> float:
-        """True expected reward a session, always choosing the best by the newest network; the same users every time."""
+        """True expected reward of the newest network without exploration, over the same sessions every time: a session,
+        or a decision where the world counts the clicks of pages.
+        """
         rng = np.random.default_rng(0)
-        state, total = self._shop.start(num_sessions, rng), 0.0
-        while len(state["user"]):
-            best = self.learner.act(self._encoded.probe(state)).argmax(axis=1)
-            actions = np.take_along_axis(state["candidates"], best[:, None], axis=1)
-            total += float(self._shop.oracle_reward(state, actions).sum())
-            outcome = self._shop.step(state, actions, rng)
+        state, total, num_decisions = self._world.start(num_sessions, rng), 0.0, 0
+        num_left = num_sessions
+        while num_left:
+            best = self.learner.act(self._encoded.probe(state))
+            actions = best.astype(np.float64) if self._has_weights else self._best_items(state, best)
+            total += float(self._world.oracle_reward(state, actions).sum())
+            num_decisions += num_left
+            outcome = self._world.step(state, actions, rng)
             state = select(outcome.next_state, ~outcome.done)
-        return total / num_sessions
+            num_left -= int(outcome.done.sum())
+        return total / (num_sessions if self._world.page_size is None else num_decisions)
+
+    def _best_items(self, state: State, scores: NDArray[np.float32]) -> Ints:
+        """[n, 1]"""
+        return np.take_along_axis(self._encoded.candidates(state), scores.argmax(axis=1)[:, None], axis=1)
 
     def _decide(self) -> None:
-        shares = self._shares()  # [n, C]
-        column = (shares.cumsum(axis=1) > self._rng.random((len(shares), 1))).argmax(axis=1)[:, None]
-        actions = np.take_along_axis(self._state["candidates"], column, axis=1)
-        expected = self._shop.oracle_reward(self._state, actions)
-        outcome = self._shop.step(self._state, actions, self._rng)
-        propensities = np.take_along_axis(shares, column, axis=1)
-        self._memory.append(self._state, actions, propensities, expected, outcome)
-        self._state = renew(self._shop, outcome, self._rng)
+        choice = self._choose_weights() if self._has_weights else self._choose_items()
+        expected = self._world.oracle_reward(self._state, choice.actions)
+        outcome = self._world.step(self._state, choice.actions, self._rng)
+        self._memory.append(self._state, choice, expected, outcome)
+        self._state = renew(self._world, outcome, self._rng)
+
+    def _choose_items(self) -> Choice:
+        return draw_items(self._shares(), self._encoded.candidates(self._state), self._rng)
 
     def _shares(self) -> Floats:
-        """The probability of each candidate, [n, C]: `policies.slates` for a slate of one."""
-        explores, probe = self._loop.exploration, self._encoded.probe(self._state)
-        uniform = np.full(probe.mask.shape, 1.0 / NUM_CANDIDATES)
+        """The probability of each candidate, [n, C]."""
         if self._acts_uniformly:
-            return uniform
-        scores = self._acting.act(probe).astype(np.float64)
-        best = scores.max(axis=1, keepdims=True)
+            return uniform_shares(self._num_sessions, self._encoded.num_candidates)
+        explores = self._loop.exploration
         assert not isinstance(explores, GaussianExploration), "the loop file makes sure of it"
-        if isinstance(explores, SoftmaxExploration):
-            shares = np.exp((scores - best) / explores.temperature)
-        else:
-            shares = (np.arange(NUM_CANDIDATES) == scores.argmax(axis=1)[:, None]).astype(np.float64)
-        shares /= shares.sum(axis=1, keepdims=True)
-        mixed: Floats = (1 - explores.epsilon) * shares + explores.epsilon * uniform
-        return mixed
+        return slate_shares(self._acting.act(self._encoded.probe(self._state)).astype(np.float64), explores)
+
+    def _choose_weights(self) -> Choice:
+        explores, action = self._loop.exploration, self._loop.action
+        assert isinstance(explores, GaussianExploration), "the loop file makes sure of it"
+        assert isinstance(action, WeightsAction)
+        if self._acts_uniformly:
+            return uniform_weights(self._num_sessions, action.dim, self._rng)
+        means = self._acting.act(self._encoded.probe(self._state)).astype(np.float64)
+        return draw_weights(means, explores, self._rng.random((self._num_sessions, 1 + action.dim)))
 
     def _learn(self) -> None:
         settings = self._loop.learner
         self.learner.observe(self._memory.newest())
+        self._rescale()
         self._owed_updates += self._num_sessions / settings.decisions_per_update
         while self._owed_updates >= 1 and (batch := self._memory.sample(settings.batch_size)) is not None:
             self.learner.update(batch, self._memory.num)
             self._owed_updates -= 1
+
+    def _rescale(self) -> None:
+        """As the learner's loop: at first, and again whenever the decisions have doubled."""
+        scaled = self._encoded.state_layout.scaled_by_data + self._encoded.item_layout.scaled_by_data
+        if any(scaled) and self._memory.num >= 2 * self._num_scaled_at:
+            self.learner.rescale(self._memory.number_statistics())
+            self._num_scaled_at = self._memory.num

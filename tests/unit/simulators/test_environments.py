@@ -47,3 +47,17 @@ def test_a_session_of_the_shop_lasts_20_decisions_and_rewards_are_clicks() -> No
 def test_the_shop_environment_shows_one_item() -> None:
     with pytest.raises(WorldError, match="k = 3"):
         ShopEnv(k=3)
+
+
+def test_a_whole_session_raises_no_warning_of_gymnasium(folder: Path) -> None:
+    """`make` wraps a checker around every step, whose warnings are errors here."""
+    for name, arguments in (("Shop", {"leave": 1.0}), ("VirtualTaobao", {"folder": folder, "variant": "bern30"})):
+        environment: gymnasium.Env[Any, Any] = gymnasium.make(f"steadyrank/{name}-v0", **arguments)
+        environment.reset(seed=0)
+        environment.action_space.seed(0)
+        done = False
+        while not done:
+            action = environment.action_space.sample()
+            assert environment.get_wrapper_attr("oracle_reward")(action) >= 0
+            _, _, terminated, truncated, _ = environment.step(action)
+            done = terminated or truncated
