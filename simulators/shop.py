@@ -44,13 +44,17 @@ class Dials:
     """Items of a slate: each is shown and may be clicked; satisfaction moves by their mean."""
     deterministic: bool = False
     """The reward is the click probability itself."""
+    gaussian: float = 0.0
+    """Sd of Gaussian noise on each reward: the reward may be negative then."""
     satisfaction: float = 2.0
     """Weight of satisfaction in the click's logit: how much more than its clicks an item is worth."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.click_rate < 1 and 0 < self.theta <= 1 and self.heavy >= 0 and 1 <= self.k <= NUM_CANDIDATES):
+        is_noise = 0 < self.theta <= 1 and self.heavy >= 0 and self.gaussian >= 0
+        if not (0 < self.click_rate < 1 and is_noise and 1 <= self.k <= NUM_CANDIDATES):
             raise WorldError(
-                f"shop takes click_rate in (0, 1), theta in (0, 1], heavy >= 0, k from 1 to {NUM_CANDIDATES}: {self}"
+                "shop takes click_rate in (0, 1), theta in (0, 1], heavy >= 0, gaussian >= 0, "
+                f"k from 1 to {NUM_CANDIDATES}: {self}"
             )
 
 
@@ -149,17 +153,17 @@ class Shop:
         """
         rows = zip(actions.tolist(), outcome.rewards.tolist(), outcome.terminated.tolist(), strict=True)
         return [
-            [Event("click", reward, _item_id(i)) for i, reward in zip(items, rewards, strict=True) if reward > 0]
+            [Event("click", reward, _item_id(i)) for i, reward in zip(items, rewards, strict=True) if reward]
             + [Event("leave")] * leaves
             for items, rewards, leaves in rows
         ]
 
     def _draw_rewards(self, p: Floats, rng: np.random.Generator) -> Floats:
-        if self.dials.deterministic:
-            return p
-        theta, heavy = self.dials.theta, self.dials.heavy
-        rewards = (rng.random(p.shape) < theta * p) / theta
-        return rewards * rng.lognormal(-heavy * heavy / 2, heavy, p.shape) if heavy else rewards
+        theta, heavy, gaussian = self.dials.theta, self.dials.heavy, self.dials.gaussian
+        rewards = p if self.dials.deterministic else (rng.random(p.shape) < theta * p) / theta
+        if heavy:
+            rewards = rewards * rng.lognormal(-heavy * heavy / 2, heavy, p.shape)
+        return rewards + rng.normal(0.0, gaussian, p.shape) if gaussian else rewards
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -69,9 +69,9 @@ def report(results: Results) -> Report:
 _WORDS = (
     "DQN. NS = (J − random) / (optimal − random) of the greedy policy, by true expected reward a session. AUC is its "
     "mean over 12 points of the run, final that of the last two: mean ± sd over seeds. Differences to raw are paired "
-    "by seed, with the 95 % interval of the mean and the paired t. Fewer: how many times fewer decisions the mean curve "
-    "needs to raw's final level, with the bootstrap's 95 % interval over seeds. Gap: the share of the oracle's lead "
-    "over raw in AUC."
+    "by seed, with the 95 % interval of the mean and the paired t. Fewer: how many times fewer decisions the mean "
+    "curve needs to raw's final level, with the bootstrap's 95 % interval over seeds. Gap: the share of the oracle's "
+    "lead over raw in AUC."
 )
 
 

@@ -167,7 +167,7 @@ class BatchedRun:
         rewards: list[float] = []
         next_policy = 0
         while len(rewards) < num_points:
-            self._decide()
+            self.decide()
             self._learn()
             if self._memory.num >= max(next_policy, self._loop.learner.min_decisions):
                 self._acting = deepcopy(self.learner.agent) if self._decisions_per_policy else self.learner.agent
@@ -194,11 +194,17 @@ class BatchedRun:
             num_left -= int(outcome.done.sum())
         return total / (num_sessions if self._world.page_size is None else num_decisions)
 
+    def newest(self) -> tuple[TransitionBatch, Floats]:
+        """The last decision of every session, as `Replay.newest`, and its true E[r | s, a], [n]."""
+        batch = self._memory.newest()
+        return batch, self._memory.expected[batch.rows].double().numpy()
+
     def _best_items(self, state: State, scores: NDArray[np.float32]) -> Ints:
         """[n, 1]"""
         return np.take_along_axis(self._encoded.candidates(state), scores.argmax(axis=1)[:, None], axis=1)
 
-    def _decide(self) -> None:
+    def decide(self) -> None:
+        """One decision of every session; nothing is learned from it yet."""
         choice = self._choose_weights() if self._has_weights else self._choose_items()
         expected = self._world.oracle_reward(self._state, choice.actions)
         outcome = self._world.step(self._state, choice.actions, self._rng)

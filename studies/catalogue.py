@@ -6,6 +6,11 @@ from studies.study import Study
 
 MODULES: dict[str, str] = {
     "ablation": "studies.ablation",
+    "stochastic-vs-deterministic": "studies.stochastic",
+    "noise": "studies.noise",
+    "bad-estimator": "studies.bad_estimator",
+    "calibration": "studies.calibration",
+    "embeddings": "studies.embeddings",
     "shop-recipe": "studies.shop_recipe",
 }
 

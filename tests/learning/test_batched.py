@@ -137,11 +137,11 @@ def test_the_memory_holds_what_was_played_around_the_acting_policy() -> None:
     run = BatchedRun(world, changed(world.loop, exploration={"sd": 0.2}), 0, 2_000)
     run._acts_uniformly = False
     for _ in range(20):
-        run._decide()
+        run.decide()
         run._learn()
     means = run._acting.act(run._encoded.probe(run._state))
     assert np.abs(means).max() > 0.01
-    run._decide()
+    run.decide()
     batch, explores = run._memory.newest(), run._loop.exploration
     assert isinstance(explores, GaussianExploration)
     for mean, action, logged in zip(means, batch.action, batch.log_density, strict=True):

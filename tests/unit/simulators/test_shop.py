@@ -189,6 +189,15 @@ def test_deterministic_pays_the_probability_itself() -> None:
     assert np.array_equal(shop.step(state, actions, generator).rewards, shop.oracle_reward(state, actions))
 
 
+def test_gaussian_noise_has_mean_0_and_the_sd_asked_for() -> None:
+    shop, generator = Shop(0, Dials(deterministic=True, gaussian=0.7)), rng()
+    state = shop.start(20_000, generator)
+    actions = shop.random_actions(state, generator)
+    noise = shop.step(state, actions, generator).rewards - shop.oracle_reward(state, actions)
+    assert noise.mean() == pytest.approx(0.0, abs=0.02)
+    assert noise.std() == pytest.approx(0.7, rel=0.02)
+
+
 def test_a_slate_is_moved_by_its_mean_and_clicked_item_by_item() -> None:
     shop = shop_of(np.array([[50.0, -50.0, 50.0]]), np.array([[0.1, 0.0, -0.04]]), Dials(k=3))
     outcome = shop.step(state_of([0], [0.0]), np.array([[0, 1, 2]]), rng())
