@@ -1,11 +1,13 @@
 """SAC over candidate sets: its policy is the softmax that the ranker draws from, and as random as asked for."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from policies.networks import SlateNetwork
 from policies.slates import slate_propensities
 from schemas.loop_file import GreedyExploration, Loop, SoftmaxExploration
 from tests.unit.agents.batches import batch_of, random_batch, slate_loop
@@ -79,6 +81,25 @@ def test_what_the_ranker_draws_from_its_scores_is_as_random_as_asked_for(tempera
     for scores in agent.act(both_places()):
         shares = np.array([slate_propensities(scores, [i], explores)[0] for i in range(3)])
         assert -(shares * np.log(shares)).sum() == pytest.approx(0.5 * math.log(3), abs=0.15)
+
+
+@pytest.mark.parametrize("interaction", ["dot", "mlp"])
+def test_its_policy_scores_by_logits_times_the_temperature(interaction: Literal["dot", "mlp"]) -> None:
+    loop = slate_loop(agent="sac-discrete")  # at a temperature of .1
+    loop = loop.model_copy(update={"network": loop.network.model_copy(update={"interaction": interaction})})
+    agent, probe = learned(loop, 20), both_places()
+    served = SlateNetwork(loop, agent.policy_tensors())
+    state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
+    items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
+    with torch.no_grad():
+        logs = agent._online.log_policy(agent._online.features(state, items), torch.from_numpy(probe.mask))
+    for i, scores in enumerate(agent.act(probe)):
+        vector = served.state_vector(probe.state_slots[i], probe.state_numbers[i])
+        ranked = served.scores(vector, served.item_vectors(probe.item_slots[i], probe.item_numbers[i]))
+        assert ranked == pytest.approx(scores, abs=1e-5)
+        softmax = slate_propensities(ranked, [0], SoftmaxExploration(kind="softmax", temperature=0.1, epsilon=0.0))
+        assert softmax[0] == pytest.approx(logs[i, 0].exp().item(), abs=1e-4)
+        assert abs(softmax[0] - 1 / 3) > 1e-3  # it has learned something
 
 
 def test_before_it_learns_no_item_is_preferred() -> None:
