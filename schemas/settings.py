@@ -54,6 +54,8 @@ class Settings(BaseModel):
     """How long an answer waits for the event log before the spool takes over."""
     durable_decisions: bool = False
     """Whether `/recommend` answers only when the decision is in the event log, or in the spool."""
+    virtualtb: Path | None = None
+    """The folder of the weights of Virtual Taobao, for the study of that name."""
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
     """Where ingest and the learner answer `/metrics`; the ranker does so on its own port. Empty: nowhere.
     Under `up` ingest has this port and the learner the next one."""

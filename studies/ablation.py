@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT: STABILIZED | {"stabilizer": DEFAULT},
     ORACLE: STABILIZED | {"stabilizer": "raw"},
 }
-FEWER_SEEDS = dict.fromkeys(("srs2", "srs2-residual", "doubly-robust"), 5)
+FEWER_SEEDS = {"srs": 10, ORACLE: 10, "srs2": 5, "srs2-residual": 5, "doubly-robust": 5}
 BLIND: dict[str, Any] = {"estimator": "mean"}
 REGIMES: dict[str, tuple[dict[str, Any], dict[str, Any], Sequence[str]]] = {
     # Dials of the world, what all variants change in the learner, and which variants there are.

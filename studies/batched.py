@@ -128,6 +128,7 @@ class BatchedRun:
         *,
         num_sessions: int = 32,
         decisions_per_policy: int = 0,
+        num_spare: int = 0,
         oracle: bool = False,
     ) -> None:
         """With a new learner.
@@ -139,6 +140,7 @@ class BatchedRun:
             num_decisions: how many there will be.
             num_sessions: decisions that are made at once; a policy is at least as old.
             decisions_per_policy: after how many the learner's newest policy starts to act; 0: at once.
+            num_spare: how many may be made after the run.
             oracle: the agent learns from the true E[r | s, a], whatever stabilizer the loop names.
 
         Raises:
@@ -151,7 +153,7 @@ class BatchedRun:
         self._encoded = encoded_world(world, loop)
         self._has_weights = loop.action.kind == "weights"
         self._num_decisions = num_decisions
-        self._memory = Memory(self._encoded, loop, num_sessions, num_decisions + num_sessions, seed)
+        self._memory = Memory(self._encoded, loop, num_sessions, num_decisions + num_spare + num_sessions, seed)
         self.learner = stabilized_agent(loop)
         if oracle:
             self.learner.stabilizer = Oracle(self._memory.expected)

@@ -35,7 +35,8 @@ def run(cell: Cell, seed: int, num_decisions: int) -> Result:
     """Ns at 12 points; ece against the truth and against fresh rewards; the reliability of 15 bins."""
     shop = Shop(seed, Dials(**cell.settings["dials"]))
     bounds = shop_bounds(shop, np.random.default_rng(0))
-    run = BatchedRun(shop, changed(shop.loop, **cell.settings["loop"]), seed, num_decisions)
+    loop = changed(shop.loop, **cell.settings["loop"])
+    run = BatchedRun(shop, loop, seed, num_decisions, num_spare=NUM_FRESH)
     ns = (run.run().reward - bounds.random) / (bounds.optimal - bounds.random)
     estimate, expected, reward = fresh_estimates(run, min(NUM_FRESH, num_decisions))
     of_rewards, of_truth = reliability(estimate, reward), reliability(estimate, expected)

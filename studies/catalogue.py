@@ -11,6 +11,9 @@ MODULES: dict[str, str] = {
     "bad-estimator": "studies.bad_estimator",
     "calibration": "studies.calibration",
     "embeddings": "studies.embeddings",
+    "exploration": "studies.exploration",
+    "agents-in-tune": "studies.agents_in_tune",
+    "virtual-taobao": "studies.virtual_taobao",
     "shop-recipe": "studies.shop_recipe",
 }
 
