@@ -13,7 +13,17 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
-from simulators.shop import NUM_CANDIDATES, NUM_ITEM_CATEGORIES, NUM_ITEMS, NUM_USERS, USER_CATEGORIES, Dials, Shop
+from simulators.shop import (
+    HISTORY_LENGTH,
+    NO_ITEM,
+    NUM_CANDIDATES,
+    NUM_ITEM_CATEGORIES,
+    NUM_ITEMS,
+    NUM_USERS,
+    USER_CATEGORIES,
+    Dials,
+    Shop,
+)
 from simulators.virtualtb import (
     MAX_CLICKS,
     MAX_INDEX,
@@ -46,20 +56,24 @@ class View(Protocol[Observation, Action]):
 
 
 class ShopView(View[dict[str, Any], np.int64]):
-    """The action is a place among the 10 candidates, whose places in the catalogue are observed."""
+    """The action is a place among the 10 candidates, whose places in the catalogue are observed.
+
+    With the dial `hidden` the last items of the session are too, the newest last, -1 where there is none, and which of
+    them were clicked; without it, satisfaction is.
+    """
 
     def __init__(self, shop: Shop) -> None:
         if shop.dials.k != 1:
             raise WorldError(f"the environment shows one item a decision; found k = {shop.dials.k}")
         self.world = shop
-        self._truth = shop.truth
+        self._truth, self._is_hidden = shop.truth, shop.dials.hidden
         self.action_space = spaces.Discrete(NUM_CANDIDATES)
         categories = {f"c{i}": spaces.Discrete(size) for i, size in enumerate(USER_CATEGORIES)}
         self.observation_space = spaces.Dict(
             {
                 "user": spaces.Discrete(NUM_USERS),
                 **categories,
-                "sat": spaces.Box(-1.0, 1.0, (1,), np.float32),
+                **_mood_spaces(self._is_hidden),
                 "candidates": spaces.MultiDiscrete([NUM_ITEMS] * NUM_CANDIDATES),
                 "candidate_categories": spaces.MultiDiscrete([NUM_ITEM_CATEGORIES] * NUM_CANDIDATES),
             }
@@ -71,13 +85,25 @@ class ShopView(View[dict[str, Any], np.int64]):
         return {
             "user": users.copy(),
             **{f"c{i}": categories[:, i] for i in range(len(USER_CATEGORIES))},
-            "sat": state["satisfaction"][:, None].astype(np.float32),
+            **self._moods(state),
             "candidates": candidates.copy(),
             "candidate_categories": self._truth.item_categories[candidates],
         }
 
+    def _moods(self, state: State) -> dict[str, Any]:
+        if self._is_hidden:
+            return {"history": state["history"].copy(), "clicked": state["clicked"].astype(np.int8)}
+        return {"sat": state["satisfaction"][:, None].astype(np.float32)}
+
     def actions(self, state: State, actions: Any) -> Actions:
         return np.take_along_axis(state["candidates"], np.asarray(actions)[:, None], axis=1)
+
+
+def _mood_spaces(is_hidden: bool) -> dict[str, spaces.Space[Any]]:
+    if not is_hidden:
+        return {"sat": spaces.Box(-1.0, 1.0, (1,), np.float32)}
+    items = spaces.MultiDiscrete([NUM_ITEMS - NO_ITEM] * HISTORY_LENGTH, start=[NO_ITEM] * HISTORY_LENGTH)
+    return {"history": items, "clicked": spaces.MultiBinary(HISTORY_LENGTH)}
 
 
 class TaobaoView(View[NDArray[np.float32], NDArray[np.float32]]):

@@ -2,18 +2,20 @@
 
 1,000 users and 500 items with latent tastes. An item's clickbait draws clicks now; its quality, which goes against
 clickbait, moves the user's satisfaction and so the clicks of all later decisions. A session is 20 decisions over 10
-candidates each. Users, categories and satisfaction are observed, tastes, clickbait and quality are not.
+candidates each. Users, categories and satisfaction are observed, tastes, clickbait and quality are not; where the dial
+`hidden` is turned, satisfaction is not either, and has to be told from what was shown and clicked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.loop_file import Loop, read_loop
+from schemas.loop_file import ItemsFeature, Loop, StateFeature, read_loop
 from schemas.messages import Candidate, Recommendation, RecommendRequest
 from simulators.world import Actions, Event, Floats, Ints, Outcome, State, WorldError
 
@@ -24,6 +26,9 @@ MAX_DECISIONS = 20
 USER_CATEGORIES = (12, 8, 5)
 NUM_ITEM_CATEGORIES = 20
 LATENT_DIM = 4
+HISTORY_LENGTH = 10
+NO_ITEM = -1
+"""Where the history of a young session is not full yet."""
 
 _LOOP = Path(__file__).with_name("shop.toml")
 
@@ -48,6 +53,8 @@ class Dials:
     """Sd of Gaussian noise on each reward: the reward may be negative then."""
     satisfaction: float = 2.0
     """Weight of satisfaction in the click's logit: how much more than its clicks an item is worth."""
+    hidden: bool = False
+    """In place of satisfaction the context has the session's last 10 items, and which of them were clicked."""
 
     def __post_init__(self) -> None:
         is_noise = 0 < self.theta <= 1 and self.heavy >= 0 and self.gaussian >= 0
@@ -70,7 +77,8 @@ class Shop:
     @cached_property
     def loop(self) -> Loop:
         loop = read_loop(_LOOP)
-        return loop.model_copy(update={"action": loop.action.model_copy(update={"size": self.dials.k})})
+        action = loop.action.model_copy(update={"size": self.dials.k})
+        return loop.model_copy(update={"action": action, "state": self._observed(loop.state)})
 
     # -------------------------------------------------------------- the truth
 
@@ -97,25 +105,30 @@ class Shop:
         return [Candidate(_item_id(i), {"category": int(c)}) for i, c in enumerate(self.truth.item_categories)]
 
     def start(self, num_sessions: int, rng: np.random.Generator) -> State:
-        """Columns `user`, `satisfaction`, `num_decisions` [n] and `candidates` [n, 10], places in the catalogue."""
-        return {
+        """Columns `user`, `satisfaction`, `num_decisions` [n] and `candidates` [n, 10], places in the catalogue; with
+        the dial `hidden` also `history` [n, 10], places or `NO_ITEM`, the newest last, and `clicked` [n, 10], flags.
+        """
+        state = {
             "user": rng.integers(NUM_USERS, size=num_sessions),
             "satisfaction": np.zeros(num_sessions),
             "num_decisions": np.zeros(num_sessions, np.int64),
             "candidates": _draw_candidates(num_sessions, rng),
         }
+        if self.dials.hidden:
+            state["history"] = np.full((num_sessions, HISTORY_LENGTH), NO_ITEM)
+            state["clicked"] = np.zeros((num_sessions, HISTORY_LENGTH), np.bool_)
+        return state
 
     def requests(self, state: State) -> list[RecommendRequest]:
-        users, satisfaction = state["user"].tolist(), state["satisfaction"].tolist()
-        categories = self.truth.user_categories[state["user"]].tolist()
+        users, categories = state["user"].tolist(), self.truth.user_categories[state["user"]].tolist()
         return [
             RecommendRequest(
                 user_id=f"user-{user}",
-                context={"user": user, "c0": c0, "c1": c1, "c2": c2, "sat": sat},
+                context={"user": user, "c0": c0, "c1": c1, "c2": c2} | mood,
                 candidates=[_item_id(i) for i in candidates],
             )
-            for user, sat, (c0, c1, c2), candidates in zip(
-                users, satisfaction, categories, state["candidates"].tolist(), strict=True
+            for user, mood, (c0, c1, c2), candidates in zip(
+                users, self._moods(state), categories, state["candidates"].tolist(), strict=True
             )
         ]
 
@@ -145,6 +158,9 @@ class Shop:
             "num_decisions": num_decisions,
             "candidates": _draw_candidates(len(after), rng),
         }
+        if self.dials.hidden:
+            next_state["history"] = np.hstack([state["history"], actions])[:, -HISTORY_LENGTH:]
+            next_state["clicked"] = np.hstack([state["clicked"], rewards > 0])[:, -HISTORY_LENGTH:]
         return Outcome(rewards, leaves | is_cut, next_state, truncated=is_cut)
 
     def events(self, actions: Actions, outcome: Outcome) -> list[list[Event]]:
@@ -157,6 +173,21 @@ class Shop:
             + [Event("leave")] * leaves
             for items, rewards, leaves in rows
         ]
+
+    def _observed(self, features: Mapping[str, StateFeature]) -> dict[str, StateFeature]:
+        """The `[state]` of the loop, given that of the loop file."""
+        if not self.dials.hidden:
+            return {**features}
+        items = ItemsFeature(kind="items", length=HISTORY_LENGTH)
+        return {name: each for name, each in features.items() if name != "sat"} | {"history": items, "clicked": items}
+
+    def _moods(self, state: State) -> list[dict[str, Any]]:
+        """[n] the part of the context that tells of satisfaction."""
+        if not self.dials.hidden:
+            return [{"sat": satisfaction} for satisfaction in state["satisfaction"].tolist()]
+        clicked = np.where(state["clicked"], state["history"], NO_ITEM)
+        rows = zip(state["history"].tolist(), clicked.tolist(), strict=True)
+        return [{"history": _item_ids(of_session), "clicked": _item_ids(those)} for of_session, those in rows]
 
     def _draw_rewards(self, p: Floats, rng: np.random.Generator) -> Floats:
         theta, heavy, gaussian = self.dials.theta, self.dials.heavy, self.dials.gaussian
@@ -230,6 +261,10 @@ def _has_repeat(rows: Ints) -> NDArray[np.bool_]:
 
 def _item_id(place: int) -> str:
     return f"item-{place}"
+
+
+def _item_ids(places: Sequence[int]) -> list[str]:
+    return [_item_id(place) for place in places if place != NO_ITEM]
 
 
 def _sigmoid(x: Floats) -> Floats:

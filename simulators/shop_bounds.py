@@ -26,7 +26,8 @@ def shop_bounds(
     shop: Shop, rng: np.random.Generator, num_users: int = 100, num_draws: int = 25, grid_size: int = 21
 ) -> Bounds:
     """By backward induction over satisfaction, on the truth: for each of some users, each decision, and some draws of
-    the candidates. Satisfaction is a grid on [-1, 1], with linear interpolation in between.
+    the candidates. Satisfaction is a grid on [-1, 1], with linear interpolation in between. The best policies here see
+    it; where the dial `hidden` is turned, what can be had is less.
 
     Raises:
         WorldError: the shop shows more than one item a decision.

@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.features import ItemEncoder, StateEncoder, network_layouts
+from policies.features import ITEM_ID_TABLE, ItemEncoder, Layout, StateEncoder, network_layouts
 from schemas.loop_file import Loop
-from simulators.shop import NUM_CANDIDATES, NUM_USERS, Shop
+from simulators.shop import NO_ITEM, NUM_CANDIDATES, NUM_USERS, Shop
 from simulators.virtualtb import MAX_CLICKS, MAX_INDEX, MAX_PAGE, VirtualTaobao
-from simulators.world import Ints, State, World, WorldError
+from simulators.world import Flags, Ints, State, World, WorldError
 from studies.gym_worlds import GymWorld
 from trainer.replay.item_table import ItemTable
 from trainer.replay.replay import ProbeStates
@@ -66,6 +66,28 @@ class EncodedShop(EncodedWorld):
 
     def candidates(self, state: State) -> Ints:
         return state["candidates"]
+
+
+class EncodedHiddenShop(EncodedShop):
+    """With the dial `hidden`: slots of the last items and of the clicked ones, and no numbers."""
+
+    def __init__(self, shop: Shop, loop: Loop) -> None:
+        super().__init__(shop, loop)
+        self._history, self._clicked = _id_slices(self.state_layout)
+        [of_item] = _id_slices(self.item_layout)
+        self._id_slots = self.items.slots[self.item_rows, of_item.start]
+
+    def states(self, state: State) -> EncodedStates:
+        slots = self._user_slots[state["user"]].astype(np.int32)
+        slots[:, self._history] = self._ids(state["history"], state["history"] != NO_ITEM)
+        slots[:, self._clicked] = self._ids(state["history"], state["clicked"])
+        return slots, np.zeros((len(slots), 0), np.float32)
+
+    def _ids(self, places: Ints, kept: Flags) -> NDArray[np.int32]:
+        """The slots [n, L] of those of places [n, L] that are kept [n, L], in their order, and then zeros."""
+        order = np.argsort(~kept, axis=1, kind="stable")
+        slots = np.where(kept, self._id_slots[places], 0)
+        return np.take_along_axis(slots, order, axis=1)
 
 
 class EncodedTaobao(EncodedWorld):
@@ -123,10 +145,15 @@ def encoded_world(world: World, loop: Loop) -> EncodedWorld:
     if loop.action.kind == "slate" and loop.action.size != 1:
         raise WorldError(f"a batched run shows one item a decision; found action.size = {loop.action.size}")
     if isinstance(world, Shop):
-        return EncodedShop(world, loop)
+        return EncodedHiddenShop(world, loop) if world.dials.hidden else EncodedShop(world, loop)
     if isinstance(world, VirtualTaobao):
         return EncodedTaobao(world, loop)
     return EncodedGym(world, loop) if isinstance(world, GymWorld) else EncodedRequests(world, loop)
+
+
+def _id_slices(layout: Layout) -> list[slice]:
+    """Where a layout has slots of item ids."""
+    return [table.slots for table in layout.tables if table.name == ITEM_ID_TABLE]
 
 
 def _all_places(num_sessions: int, num_items: int) -> Ints:

@@ -20,6 +20,7 @@ def registered() -> None:
 
 def test_gymnasium_finds_no_fault_in_the_shop() -> None:
     check_env(gymnasium.make("steadyrank/Shop-v0").unwrapped)
+    check_env(gymnasium.make("steadyrank/Shop-v0", hidden=True).unwrapped)
 
 
 def test_gymnasium_finds_no_fault_in_virtual_taobao(folder: Path) -> None:
@@ -42,6 +43,21 @@ def test_a_session_of_the_shop_lasts_20_decisions_and_rewards_are_clicks() -> No
     assert [truncated for _, _, _, truncated, _ in steps] == [False] * 19 + [True]
     assert not any(terminated for _, _, terminated, _, _ in steps)
     assert {reward for _, reward, _, _, _ in steps} == {0.0, 1.0}
+
+
+def test_hidden_satisfaction_is_observed_by_what_was_shown_and_clicked() -> None:
+    environment = ShopEnv(hidden=True, click_rate=0.5)
+    observation, _ = environment.reset(seed=1)
+    assert observation["history"].tolist() == [-1] * 10
+    shown, clicked = [], []
+    for _ in range(12):
+        shown.append(observation["candidates"][2])
+        observation, reward, _, _, _ = environment.step(np.int64(2))
+        clicked.append(int(reward))
+        assert "sat" not in observation
+    assert observation["history"].tolist() == shown[-10:]
+    assert observation["clicked"].tolist() == clicked[-10:]
+    assert set(clicked) == {0, 1}
 
 
 def test_the_shop_environment_shows_one_item() -> None:

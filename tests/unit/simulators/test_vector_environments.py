@@ -13,7 +13,7 @@ from simulators.environments import register
 from simulators.vector_environments import ShopVectorEnv, VirtualTaobaoVectorEnv
 from simulators.world import WorldError, select
 
-ENVIRONMENTS = ["steadyrank/Shop-v0", "steadyrank/VirtualTaobao-v0"]
+DIALS: dict[str, dict[str, Any]] = {"seen": {"leave": 1.0}, "hidden": {"leave": 1.0, "hidden": True}}
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +21,19 @@ def registered() -> None:
     register()
 
 
-@pytest.fixture(params=ENVIRONMENTS)
-def name(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=[*DIALS, "taobao"])
+def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def arguments(name: str, folder: Path) -> dict[str, Any]:
-    return {"leave": 1.0} if "Shop" in name else {"folder": folder, "variant": "bern30"}
+def name(kind: str) -> str:
+    return "steadyrank/Shop-v0" if kind in DIALS else "steadyrank/VirtualTaobao-v0"
+
+
+@pytest.fixture
+def arguments(kind: str, folder: Path) -> dict[str, Any]:
+    return DIALS.get(kind, {"folder": folder, "variant": "bern30"})
 
 
 def many(name: str, num_envs: int, arguments: dict[str, Any]) -> ShopVectorEnv | VirtualTaobaoVectorEnv:
