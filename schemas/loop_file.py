@@ -178,6 +178,8 @@ class AgentKind:
     """Kinds of action."""
     interactions: tuple[str, ...] = ("dot", "mlp")
     """Kinds of `[network] interaction`, for `slate`."""
+    explorations: tuple[str, ...] = ("softmax", "greedy", "gaussian")
+    """Kinds of exploration under which it learns."""
     on_policy: bool = False
     """It takes each impression once, and only while the policy that chose it is young."""
     needs_candidates: bool = False
@@ -190,6 +192,8 @@ AGENTS: dict[str, AgentKind] = {
     "drn": AgentKind(("slate",)),
     "drr-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
     "dqn-att": AgentKind(("slate",), interactions=("attention",), needs_candidates=True),
+    "ppo": AgentKind(("slate", "weights"), explorations=("softmax", "gaussian"), on_policy=True, needs_candidates=True),
+    "reinforce": AgentKind(("slate", "weights"), explorations=("softmax", "gaussian"), needs_candidates=True),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
 
@@ -245,6 +249,12 @@ class Learner(_Section):
     id_penalty: float = Field(default=10.0, ge=0)
     estimator_id_penalty: float = Field(default=200.0, ge=0)
     action_penalty: float = Field(default=0.3, ge=0)
+    gae_lambda: float = Field(default=0.6, ge=0, le=1)
+    epochs: int = Field(default=4, ge=1, le=100)
+    minibatch_size: int = Field(default=256, ge=1, le=65_536)
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    entropy_weight: float = Field(default=0.01, ge=0)
+    max_weight: float = Field(default=5.0, ge=1)
     buffer_size: int = Field(default=1_000_000, ge=1_000)
     min_decisions: int = Field(default=100, ge=1)
     max_candidates: int = Field(default=64, ge=1, le=1_024)
@@ -356,6 +366,9 @@ def _misfits(loop: Loop) -> Iterator[str]:
     if explores not in EXPLORATIONS[kind]:
         fits = ", ".join(EXPLORATIONS[kind])
         yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"
+    elif explores not in AGENTS[agent].explorations:
+        fits = ", ".join(each for each in EXPLORATIONS[kind] if each in AGENTS[agent].explorations)
+        yield f"exploration.kind = {explores!r} does not fit learner.agent = {agent!r}; use {fits}"
     yield from _estimator_misfits(loop)
     if kind == "slate" and not loop.item:
         yield '[item] is empty; a slate needs at least id = { kind = "category", buckets = 65536 }'

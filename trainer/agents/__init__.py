@@ -6,6 +6,8 @@ from trainer.agents.dqn import DqnAgent
 from trainer.agents.dqn_att import DqnAttAgent
 from trainer.agents.drn import DrnAgent
 from trainer.agents.drr_att import DrrAttAgent
+from trainer.agents.ppo import PpoAgent
+from trainer.agents.reinforce import ReinforceAgent
 
 AGENTS: dict[str, AgentFactory] = {
     "dqn": DqnAgent,
@@ -13,4 +15,6 @@ AGENTS: dict[str, AgentFactory] = {
     "drn": DrnAgent,
     "dqn-att": DqnAttAgent,
     "drr-att": DrrAttAgent,
+    "ppo": PpoAgent,
+    "reinforce": ReinforceAgent,
 }
