@@ -261,6 +261,13 @@ class Learner(_Section):
     publish_every_seconds: Seconds = Field(alias="publish_every", default=2.0)
     seed: int = Field(default=0, ge=0)
 
+    @property
+    def steps_per_update(self) -> int:
+        """Gradient steps in one update of the agent: the estimator is owed as many."""
+        if not AGENTS[self.agent].on_policy:
+            return 1
+        return self.epochs * max(1, round(self.batch_size / self.minibatch_size))
+
     @model_validator(mode="after")
     def _known(self) -> Self:
         parts: dict[str, Iterable[str]] = {
