@@ -363,19 +363,14 @@ class Loop(_Section):
 
 def _misfits(loop: Loop) -> Iterator[str]:
     """What is wrong between sections, each as a sentence that names the keys."""
-    kind, agent, explores = loop.action.kind, loop.learner.agent, loop.exploration.kind
+    kind, agent = loop.action.kind, loop.learner.agent
     agents = [name for name, agent_kind in AGENTS.items() if kind in agent_kind.actions]
     if agent not in agents:
         yield f"learner.agent = {agent!r} does not fit action.kind = {kind!r}; use {', '.join(agents)}"
     elif kind == "slate" and (found := loop.network.interaction) not in AGENTS[agent].interactions:
         fits = ", ".join(AGENTS[agent].interactions)
         yield f"network.interaction = {found!r} does not fit learner.agent = {agent!r}; use {fits}"
-    if explores not in EXPLORATIONS[kind]:
-        fits = ", ".join(EXPLORATIONS[kind])
-        yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"
-    elif explores not in AGENTS[agent].explorations:
-        fits = ", ".join(each for each in EXPLORATIONS[kind] if each in AGENTS[agent].explorations)
-        yield f"exploration.kind = {explores!r} does not fit learner.agent = {agent!r}; use {fits}"
+    yield from _exploration_misfits(loop)
     yield from _estimator_misfits(loop)
     if kind == "slate" and not loop.item:
         yield '[item] is empty; a slate needs at least id = { kind = "category", buckets = 65536 }'
@@ -388,6 +383,17 @@ def _misfits(loop: Loop) -> Iterator[str]:
     for name in loop.reward.closes:
         if name not in loop.feedback_kinds:
             yield f"reward.closes names {name!r}, which is no kind of [reward] or session.ends"
+
+
+def _exploration_misfits(loop: Loop) -> Iterator[str]:
+    """What is wrong between exploration and the rest."""
+    kind, agent, explores = loop.action.kind, loop.learner.agent, loop.exploration.kind
+    if explores not in EXPLORATIONS[kind]:
+        fits = ", ".join(EXPLORATIONS[kind])
+        yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"
+    elif explores not in AGENTS[agent].explorations:
+        fits = ", ".join(each for each in EXPLORATIONS[kind] if each in AGENTS[agent].explorations)
+        yield f"exploration.kind = {explores!r} does not fit learner.agent = {agent!r}; use {fits}"
 
 
 def _estimator_misfits(loop: Loop) -> Iterator[str]:

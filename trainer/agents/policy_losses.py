@@ -113,5 +113,5 @@ def weighted_policy_loss(log_prob: Tensor, weight: Tensor, advantage: Tensor) ->
 
 
 def weighted_squared_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """mean w · (V − target)²: V of the learned policy, from actions of another (V-trace, arXiv 1802.01561, n = 1)."""
+    """Mean of w · (V − target)²: V of the learned policy, by actions of another (V-trace, arXiv 1802.01561, n = 1)."""
     return (weight * (predicted - target.detach()).square()).mean()
