@@ -115,11 +115,11 @@ def test_it_finds_the_best_item_of_each_state_of_a_bandit(name: str) -> None:
 @pytest.mark.parametrize("name", AGENTS)
 def test_it_moves_towards_the_best_action_of_each_state_of_a_bandit(name: str) -> None:
     """Fresh actions around its mean, one decision each; the reward is 1 − |a − best|²."""
-    loop = weights_loop(agent=name, learning_rate=1e-2, action_penalty=0.0)
+    loop = weights_loop(agent=name, learning_rate=2e-2, action_penalty=0.0)
     loop = loop.model_copy(update={"exploration": GaussianExploration(kind="gaussian", sd=0.2)})
     assert isinstance(loop.exploration, GaussianExploration)
     agent, generator = agent_of(loop), torch.Generator().manual_seed(1)
-    for step in range(100):
+    for step in range(60):
         means = agent.act(both_places(loop, 0))
         place = torch.randint(0, 2, (64,), generator=generator)
         drawn = [draw_action(means[p], loop.exploration, 100 * step + i) for i, p in enumerate(place.tolist())]
@@ -142,7 +142,7 @@ def test_before_it_learns_it_prefers_nothing(name: str, make_loop: type[Loop]) -
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_value_bootstraps_from_the_next_state_unless_terminated(name: str) -> None:
-    loop = slate_loop(agent=name, discount=0.5, learning_rate=1e-2, polyak=0.1, epochs=1)
+    loop = slate_loop(agent=name, discount=0.5, learning_rate=3e-2, polyak=0.1, epochs=1)
     agent = agent_of(loop)
     batch = batch_of(
         loop,
@@ -153,7 +153,7 @@ def test_the_value_bootstraps_from_the_next_state_unless_terminated(name: str) -
         next_rows=np.array([7, -1]),
         terminated=torch.tensor([False, True]),
     )
-    for _ in range(400):
+    for _ in range(200):
         agent.update(batch, num_examples=1_000)
     value = agent._policy.value(batch.state_slots, batch.state_numbers).tolist()
     assert value == pytest.approx([1.0, 2.0], abs=0.05)
@@ -173,7 +173,7 @@ def test_more_weight_of_entropy_keeps_a_slate_more_random() -> None:
     def spread(entropy_weight: float) -> float:
         loop = slate_loop(agent="reinforce", learning_rate=1e-2, id_penalty=0.0, entropy_weight=entropy_weight)
         agent, generator = agent_of(loop), torch.Generator().manual_seed(1)
-        for _ in range(300):
+        for _ in range(120):
             agent.update(slate_bandit(loop, generator), num_examples=1_000)
         return float(np.ptp(agent.act(both_places(loop, 4))))
 
