@@ -178,6 +178,8 @@ class AgentKind:
     """Kinds of action."""
     interactions: tuple[str, ...] = ("dot", "mlp")
     """Kinds of `[network] interaction`, for `slate`."""
+    explorations: tuple[str, ...] = ("softmax", "greedy", "gaussian")
+    """Kinds of exploration under which it learns."""
     on_policy: bool = False
     """It takes each impression once, and only while the policy that chose it is young."""
     needs_candidates: bool = False
@@ -193,6 +195,8 @@ AGENTS: dict[str, AgentKind] = {
     "td3": AgentKind(("weights",)),
     "sac": AgentKind(("weights",)),
     "sac-discrete": AgentKind(("slate",), needs_candidates=True),
+    "ppo": AgentKind(("slate", "weights"), explorations=("softmax", "gaussian"), on_policy=True, needs_candidates=True),
+    "reinforce": AgentKind(("slate", "weights"), explorations=("softmax", "gaussian"), needs_candidates=True),
 }
 """Agents by name. Add an agent here and in `trainer.agents`."""
 
@@ -252,11 +256,24 @@ class Learner(_Section):
     smoothing_sd: float = Field(default=0.2, ge=0)
     entropy_per_dim: float = Field(default=-1.0, lt=0.69)
     entropy_share: float = Field(default=0.3, gt=0, lt=1)
+    gae_lambda: float = Field(default=0.6, ge=0, le=1)
+    epochs: int = Field(default=4, ge=1, le=100)
+    minibatch_size: int = Field(default=256, ge=1, le=65_536)
+    clip: float = Field(default=0.2, gt=0, lt=1)
+    entropy_weight: float = Field(default=0.01, ge=0)
+    max_weight: float = Field(default=5.0, ge=1)
     buffer_size: int = Field(default=1_000_000, ge=1_000)
     min_decisions: int = Field(default=100, ge=1)
     max_candidates: int = Field(default=64, ge=1, le=1_024)
     publish_every_seconds: Seconds = Field(alias="publish_every", default=2.0)
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Gradient steps in one update of the agent: the estimator is owed as many."""
+        if not AGENTS[self.agent].on_policy:
+            return 1
+        return self.epochs * max(1, round(self.batch_size / self.minibatch_size))
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -353,16 +370,14 @@ class Loop(_Section):
 
 def _misfits(loop: Loop) -> Iterator[str]:
     """What is wrong between sections, each as a sentence that names the keys."""
-    kind, agent, explores = loop.action.kind, loop.learner.agent, loop.exploration.kind
+    kind, agent = loop.action.kind, loop.learner.agent
     agents = [name for name, agent_kind in AGENTS.items() if kind in agent_kind.actions]
     if agent not in agents:
         yield f"learner.agent = {agent!r} does not fit action.kind = {kind!r}; use {', '.join(agents)}"
     elif kind == "slate" and (found := loop.network.interaction) not in AGENTS[agent].interactions:
         fits = ", ".join(AGENTS[agent].interactions)
         yield f"network.interaction = {found!r} does not fit learner.agent = {agent!r}; use {fits}"
-    if explores not in EXPLORATIONS[kind]:
-        fits = ", ".join(EXPLORATIONS[kind])
-        yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"
+    yield from _exploration_misfits(loop)
     yield from _estimator_misfits(loop)
     if kind == "slate" and not loop.item:
         yield '[item] is empty; a slate needs at least id = { kind = "category", buckets = 65536 }'
@@ -375,6 +390,17 @@ def _misfits(loop: Loop) -> Iterator[str]:
     for name in loop.reward.closes:
         if name not in loop.feedback_kinds:
             yield f"reward.closes names {name!r}, which is no kind of [reward] or session.ends"
+
+
+def _exploration_misfits(loop: Loop) -> Iterator[str]:
+    """What is wrong between exploration and the rest."""
+    kind, agent, explores = loop.action.kind, loop.learner.agent, loop.exploration.kind
+    if explores not in EXPLORATIONS[kind]:
+        fits = ", ".join(EXPLORATIONS[kind])
+        yield f"exploration.kind = {explores!r} does not fit action.kind = {kind!r}; use {fits}"
+    elif explores not in AGENTS[agent].explorations:
+        fits = ", ".join(each for each in EXPLORATIONS[kind] if each in AGENTS[agent].explorations)
+        yield f"exploration.kind = {explores!r} does not fit learner.agent = {agent!r}; use {fits}"
 
 
 def _estimator_misfits(loop: Loop) -> Iterator[str]:

@@ -82,6 +82,11 @@ class Memory:
         batch = transition_batch(columns, items, rows, np.zeros_like(rows))
         return with_candidates(batch, columns, items) if self._needs_candidates else batch
 
+    def sample_rewards(self, size: int) -> TransitionBatch:
+        """As `Replay.sample_rewards`."""
+        rows = self._rng.integers(0, self.num, size)
+        return reward_batch(self._columns, self._encoded.items, rows, np.zeros_like(rows))
+
     def newest(self) -> TransitionBatch:
         """The last decision of every session, as `Replay.newest`."""
         rows = np.arange(self.num - self._num_sessions, self.num)
@@ -241,6 +246,8 @@ class BatchedRun:
         while self._owed_updates >= 1 and (batch := self._memory.sample(settings.batch_size)) is not None:
             self.learner.update(batch, self._memory.num)
             self._owed_updates -= 1
+            for _ in range(settings.steps_per_update - 1):
+                self.learner.fit(self._memory.sample_rewards(settings.batch_size), self._memory.num)
 
     def _rescale(self) -> None:
         """As the learner's loop: at first, and again whenever the decisions have doubled."""

@@ -165,9 +165,10 @@ class LearnerLoop:
             return False
         num_examples = self._replay.num_rewarded
         self._smooth(self._learner.update(batch, num_examples))
-        # The estimator learns from impressions too that are not ready for the agent: in the share that they have.
-        self._owed_fits += 1 - self._replay.num_ready / num_examples
-        if self._owed_fits >= 1 and (rewards := self._replay.sample_rewards(self._settings.batch_size)):
+        # The estimator learns from impressions too that are not ready for the agent: in the share that they have; and
+        # from all there were, where the agent takes several steps on the newest.
+        self._owed_fits += self._settings.steps_per_update - self._replay.num_ready / num_examples
+        while self._owed_fits >= 1 and (rewards := self._replay.sample_rewards(self._settings.batch_size)):
             self._owed_fits -= 1
             self._learner.fit(rewards, num_examples)
         return True

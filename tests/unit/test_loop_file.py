@@ -63,6 +63,7 @@ def test_what_a_good_file_says() -> None:
         ('agent = "dqn"', 'agent = "drr-att"', ["network.interaction", "'dot'", "'drr-att'", "use attention"]),
         ('agent = "dqn"', 'agent = "oracle"', ["'oracle'", "dqn, ddpg"]),
         ('kind = "softmax"', 'kind = "gaussian"', ["exploration.kind", "softmax, greedy"]),
+        ('agent = "dqn"', 'agent = "ppo"\nclip = 0.0', ["learner.clip", "greater than 0"]),
         ("purchase = 5.0", "purchase = nan", ["reward.purchase", "finite"]),
         ('kind = "number", max', 'kind = "numeral", max', ["state.page", "numeral", "'number'"]),
         ("length = 20", "length = 0", ["state.history.length"]),
@@ -137,3 +138,10 @@ def test_for_weights_only_estimators_that_see_the_action_fit(estimator: str) -> 
     text = learner_of(estimator=estimator).replace('kind = "slate"\nsize = 10', 'kind = "weights"\ndim = 3')
     with pytest.raises(LoopFileError, match=r'needs action.kind = "slate".*; use mlp, fm'):
         parse_loop(text.replace('"dqn"', '"ddpg"').replace('"softmax"', '"gaussian"'))
+
+
+@pytest.mark.parametrize("agent", ["ppo", "reinforce"])
+def test_policy_gradients_need_probabilities_that_move_with_the_scores(agent: str) -> None:
+    greedy = learner_of().replace('"dqn"', f'"{agent}"').replace('kind = "softmax"', 'kind = "greedy"')
+    with pytest.raises(LoopFileError, match=rf"'greedy' does not fit learner.agent = '{agent}'; use softmax$"):
+        parse_loop(greedy)

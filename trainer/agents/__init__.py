@@ -6,6 +6,8 @@ from trainer.agents.dqn import DqnAgent
 from trainer.agents.dqn_att import DqnAttAgent
 from trainer.agents.drn import DrnAgent
 from trainer.agents.drr_att import DrrAttAgent
+from trainer.agents.ppo import PpoAgent
+from trainer.agents.reinforce import ReinforceAgent
 from trainer.agents.sac import SacAgent
 from trainer.agents.sac_discrete import SacDiscreteAgent
 from trainer.agents.td3 import Td3Agent
@@ -19,4 +21,6 @@ AGENTS: dict[str, AgentFactory] = {
     "td3": Td3Agent,
     "sac": SacAgent,
     "sac-discrete": SacDiscreteAgent,
+    "ppo": PpoAgent,
+    "reinforce": ReinforceAgent,
 }

@@ -58,7 +58,7 @@ def weights_loop(**learner: Any) -> Loop:
     )
 
 
-def batch_of(loop: Loop, num: int, **given: Tensor) -> TransitionBatch:
+def batch_of(loop: Loop, num: int, **given: Any) -> TransitionBatch:
     """B impressions of zeros that terminate, but for the fields given."""
     state, item = network_layouts(loop)
     width = given["next_mask"].shape[1] if "next_mask" in given else 1
