@@ -32,6 +32,7 @@ _MISTAKES = {
     "trainer.run": "LearnerIsRunningError",
 }
 _TROUBLES = {
+    "concurrent.futures.process": "BrokenProcessPool",
     "storage.database": "StoreUnavailableError",
     "storage.event_log": "LogUnavailableError",
     "simulators.product_client": "ServerError",
@@ -249,6 +250,12 @@ def _duration(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: say 120s, 10m or 1h") from None
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import PackageNotFoundError, version
@@ -276,9 +283,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--for": {"type": _duration, "dest": "run_seconds", "metavar": "TIME", "help": "end by itself, after 120s"},
     "--keep": {"type": _duration, "dest": "keep_seconds", "metavar": "TIME", "required": True, "help": "as 90d"},
     "name": {"metavar": "NAME", "nargs": "?", "help": "which study; without one they are listed"},
-    "--seeds": {"type": int, "metavar": "N", "help": "how many (default: as many as the study wants)"},
+    "--seeds": {"type": _count, "metavar": "N", "help": "how many (default: as many as the study wants)"},
     "--quick": {"action": "store_true", "help": "see that it runs, within minutes; writes nothing"},
-    "--workers": {"type": int, "metavar": "N", "default": os.cpu_count(), "help": "processes (default: the cores)"},
+    "--workers": {"type": _count, "metavar": "N", "default": os.cpu_count(), "help": "processes (default: the cores)"},
     "--kept": {"type": Path, "metavar": "FILE", "help": "finished runs (default: studies/runs/NAME.jsonl)"},
     "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
     # For the children of `up`:

@@ -35,10 +35,10 @@ def run_study(name: str, options: StudyOptions, show: Callable[[str], None]) -> 
     study = find_study(name)
     if options.quick:
         jobs = jobs_of(study, 2, study.quick_decisions)
-        show(study.report(run_jobs(study, jobs, Kept(None), options.num_workers, show)).text)
+        show(study.report(run_jobs(study, jobs, Kept(name, None), options.num_workers, show)).text)
         return
     num_seeds = options.num_seeds or study.num_seeds
-    kept = Kept(options.kept or FOLDER / "runs" / f"{name}.jsonl")
+    kept = Kept(name, options.kept or FOLDER / "runs" / f"{name}.jsonl")
     jobs = jobs_of(study, num_seeds, study.num_decisions)
     report = study.report(run_jobs(study, jobs, kept, options.num_workers, show))
     commits = sorted({kept.commit(job) for job in jobs})

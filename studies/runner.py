@@ -3,10 +3,11 @@
 import hashlib
 import json
 import multiprocessing
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ class Job:
 
 
 class Kept:
-    """Finished runs in a file of one JSON object a line; without a file they are kept for this run only."""
+    """Finished runs of one study in a file of one JSON object a line; without a file they are kept for now only."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._rows = {row["key"]: row for row in _rows(path)} if path is not None and path.exists() else {}
+    def __init__(self, study: str, path: Path | None) -> None:
+        self._study, self._path = study, path
+        rows = _rows(path) if path is not None and path.exists() else ()
+        self._rows = {row["key"]: row for row in rows if row["study"] == study}
 
     def __contains__(self, job: Job) -> bool:
         return job.key in self._rows
@@ -47,7 +49,8 @@ class Kept:
         return str(self._rows[job.key]["commit"])
 
     def put(self, job: Job, result: Result, commit: str) -> None:
-        row = {"key": job.key, "cell": job.cell.name, "seed": job.seed, "commit": commit, "result": result}
+        told = {"study": self._study, "cell": job.cell.name, "seed": job.seed}
+        row = {"key": job.key, **told, "commit": commit, "result": result}
         self._rows[job.key] = row
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +78,11 @@ def jobs_of(study: Study, num_seeds: int, num_decisions: int) -> list[Job]:
 
 
 def run_jobs(study: Study, jobs: list[Job], kept: Kept, num_workers: int, show: Callable[[str], None]) -> Results:
-    """The results of all jobs by cell; those that `kept` has are not run again. `show` takes a line for people."""
+    """The results of all jobs by cell; those that `kept` has are not run again. `show` takes a line for people.
+
+    Raises:
+        BrokenProcessPool: a worker was killed, as the kernel does where memory runs out; what was done is kept.
+    """
     left = list({job.key: job for job in jobs if job not in kept}.values())
     show(f"{study.name}: {len(jobs) - len(left)} of {len(jobs)} runs are kept, {len(left)} to do")
     commit = current_commit()  # before it starts: that is the code that runs, whatever is committed meanwhile
@@ -88,41 +95,45 @@ def run_jobs(study: Study, jobs: list[Job], kept: Kept, num_workers: int, show: 
 
 
 def _finished(study: Study, jobs: list[Job], num_workers: int) -> Iterator[tuple[Job, Result]]:
-    if not jobs:
-        return
+    """In the order in which they are done; one worker is this process."""
     columns = (TextColumn(study.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    outcomes = _one_by_one if num_workers == 1 else _by_processes
     with Progress(*columns) as progress:
         bar = progress.add_task(study.name, total=len(jobs))
-        for job, result in _outcomes(partial(_run, study.run), jobs, num_workers):
+        for outcome in outcomes(study, jobs, num_workers):
             progress.advance(bar)
-            yield job, result
+            yield outcome
 
 
-def _outcomes(
-    run: Callable[[Job], tuple[Job, Result]], jobs: list[Job], num_workers: int
-) -> Iterator[tuple[Job, Result]]:
-    """In the order in which they are done; one worker is this process."""
-    if num_workers == 1:
-        _one_thread()
-        yield from map(run, jobs)
-        return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with context.Pool(num_workers, _one_thread) as pool:
-        yield from pool.imap_unordered(run, jobs)
-
-
-def _one_thread() -> None:
+def _one_by_one(study: Study, jobs: list[Job], _: int) -> Iterator[tuple[Job, Result]]:
     torch.set_num_threads(1)
+    for job in jobs:
+        yield job, study.run(job.cell, job.seed, job.num_decisions)
 
 
-def _run(run: Callable[[Cell, int, int], Result], job: Job) -> tuple[Job, Result]:
-    return job, run(job.cell, job.seed, job.num_decisions)
+def _by_processes(study: Study, jobs: list[Job], num_workers: int) -> Iterator[tuple[Job, Result]]:
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    pool = ProcessPoolExecutor(num_workers, context, _prepare_worker)
+    try:
+        running = {pool.submit(study.run, job.cell, job.seed, job.num_decisions): job for job in jobs}
+        for done in as_completed(running):
+            yield running[done], done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all processes: a worker just ends
 
 
 def current_commit() -> str:
-    """The short hash, with a + where files differ from it; "unknown" outside a checkout."""
+    """The short hash of this code, with a + where it differs from it; "unknown" outside a checkout."""
+    folder = Path(__file__).parents[1]
     try:
-        asked = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        asked = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "-C", str(folder), "diff", "--quiet", "HEAD", "--", "*.py"], check=False)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return commit + "+" * bool(changed.returncode)

@@ -1,8 +1,6 @@
 """PPO and REINFORCE learn what is known, from the probabilities that the ranker logs."""
 
-from dataclasses from collections.abc import Callable
-
-import replace
+from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -1,6 +1,9 @@
 """A study goes on where it was, whatever cut it short."""
 
 import json
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,12 @@ def run_and_tell(cell: Cell, seed: int, num_decisions: int) -> Result:
     with CALLS.open("a") as file:
         file.write(f"{cell.name} {seed}\n")
     return {"value": cell.settings["x"] * seed + num_decisions}
+
+
+def run_or_die(cell: Cell, seed: int, num_decisions: int) -> Result:
+    if (cell.name, seed) == ("b", 10):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_and_tell(cell, seed, num_decisions)
 
 
 def told(results: Results) -> Report:
@@ -49,7 +58,7 @@ def calls() -> list[str]:
 
 @pytest.mark.slow
 def test_processes_share_the_work(folder: Path) -> None:
-    results = run_jobs(STUDY, jobs_of(STUDY, 3, 100), Kept(folder / "runs.jsonl"), 2, print)
+    results = run_jobs(STUDY, jobs_of(STUDY, 3, 100), Kept("toy", folder / "runs.jsonl"), 2, print)
     assert results == {"a": [{"value": n} for n in (110, 111, 112)], "b": [{"value": n} for n in (120, 122, 124)]}
     assert len(calls()) == 6
 
@@ -66,13 +75,28 @@ def test_cells_take_turns_seed_by_seed() -> None:
 def test_what_is_kept_is_not_run_again(folder: Path) -> None:
     shown: list[str] = []
     kept = folder / "runs" / "toy.jsonl"
-    run_jobs(STUDY, jobs_of(STUDY, 1, 100), Kept(kept), 1, shown.append)
+    run_jobs(STUDY, jobs_of(STUDY, 1, 100), Kept("toy", kept), 1, shown.append)
     kept.write_text(kept.read_text() + '\n{"key": "cut sho')  # as a kill leaves it
-    results = run_jobs(STUDY, jobs_of(STUDY, 2, 100), Kept(kept), 1, shown.append)
+    results = run_jobs(STUDY, jobs_of(STUDY, 2, 100), Kept("toy", kept), 1, shown.append)
     assert results == {"a": [{"value": 110}, {"value": 111}], "b": [{"value": 120}, {"value": 122}]}
     assert calls() == ["a 10", "a 11", "b 10", "b 11"]
     assert shown == ["toy: 0 of 2 runs are kept, 2 to do", "toy: 2 of 4 runs are kept, 2 to do"]
-    assert all(job in Kept(kept) for job in jobs_of(STUDY, 2, 100)), "what came after the torn line is read too"
+    assert all(job in Kept("toy", kept) for job in jobs_of(STUDY, 2, 100)), "what came after the torn line is read too"
+
+
+def test_two_studies_may_share_a_file(folder: Path) -> None:
+    kept = folder / "runs.jsonl"
+    run_jobs(STUDY, jobs_of(STUDY, 1, 100), Kept("toy", kept), 1, print)
+    assert all(job not in Kept("other", kept) for job in jobs_of(STUDY, 1, 100))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_study_with_what_it_has(folder: Path) -> None:
+    kept = folder / "runs.jsonl"
+    study = replace(STUDY, run=run_or_die)
+    with pytest.raises(BrokenProcessPool):
+        run_jobs(study, jobs_of(study, 2, 100), Kept("toy", kept), 2, print)
+    assert sum(job in Kept("toy", kept) for job in jobs_of(study, 2, 100)) < 4
 
 
 def test_a_run_is_known_by_what_alters_it() -> None:
