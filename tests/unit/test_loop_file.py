@@ -145,3 +145,9 @@ def test_policy_gradients_need_probabilities_that_move_with_the_scores(agent: st
     greedy = learner_of().replace('"dqn"', f'"{agent}"').replace('kind = "softmax"', 'kind = "greedy"')
     with pytest.raises(LoopFileError, match=rf"'greedy' does not fit learner.agent = '{agent}'; use softmax$"):
         parse_loop(greedy)
+
+
+@pytest.mark.parametrize(("agent", "steps"), [("dqn", 1), ("reinforce", 1), ("ppo", 3 * 4)])
+def test_an_agent_of_rollouts_takes_several_steps_an_update(agent: str, steps: int) -> None:
+    learner = learner_of(batch_size=250, minibatch_size=64, epochs=3).replace('"dqn"', f'"{agent}"')
+    assert parse_loop(learner).learner.steps_per_update == steps
