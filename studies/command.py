@@ -34,7 +34,7 @@ def run_study(name: str, options: StudyOptions, show: Callable[[str], None]) -> 
     """Raises KeyError: there is no such study."""
     study = find_study(name)
     if options.quick:
-        jobs = jobs_of(study, 2, study.quick_decisions)
+        jobs = jobs_of(study, 1, study.quick_decisions)
         show(study.report(run_jobs(study, jobs, Kept(name, None), options.num_workers, show)).text)
         return
     num_seeds = options.num_seeds or study.num_seeds
