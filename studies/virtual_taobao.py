@@ -28,7 +28,7 @@ PENALTY = {"action_penalty": 8.0}
 FEWER_SEEDS = 5
 """Of what is only looked at: td3, and the noisy variant."""
 LEVELS = (0.85, 0.95)
-NUM_POINTS = 30
+NUM_POINTS = 20
 CELLS = [
     Cell(
         f"{variant}, {agent}: {stabilizer}",
@@ -50,7 +50,7 @@ def networks_folder() -> Path:
 
 
 def run(cell: Cell, seed: int, num_decisions: int) -> Result:
-    """ctr: true, of the policy without exploration, at 30 points."""
+    """ctr: true, of the policy without exploration, at 20 points."""
     world = VirtualTaobao(load_networks(networks_folder()), cell.settings["variant"])
     exploration = {"sd": cell.settings["sd"], "wide_share": 0.0}
     loop = changed(world.loop, learner=dict(cell.settings["learner"]), exploration=exploration)
@@ -106,6 +106,6 @@ STUDY = Study(
     cells=CELLS,
     run=run,
     report=report,
-    num_decisions=6_000,
+    num_decisions=4_000,
     quick_decisions=400,
 )
