@@ -71,7 +71,9 @@ _WORDS = (
     "mean over 12 points of the run, final that of the last two: mean ± sd over seeds. Differences to raw are paired "
     "by seed, with the 95 % interval of the mean and the paired t. Fewer: how many times fewer decisions the mean "
     "curve needs to raw's final level, with the bootstrap's 95 % interval over seeds. Gap: the share of the oracle's "
-    "lead over raw in AUC."
+    "lead over raw in AUC. Settings were chosen at 5 % clicks on seeds 1 to 3: for raw, penalties from 20 to 400 and "
+    "an update every 16 to 64 decisions (ten settings); for the stabilized, an update every 4 to 16, penalties and "
+    "learning rates of agent and estimator, `fm` (fifteen)."
 )
 
 

@@ -87,7 +87,7 @@ def test_what_the_ranker_draws_from_its_scores_is_as_random_as_asked_for(tempera
 def test_its_policy_scores_by_logits_times_the_temperature(interaction: Literal["dot", "mlp"]) -> None:
     loop = slate_loop(agent="sac-discrete")  # at a temperature of .1
     loop = loop.model_copy(update={"network": loop.network.model_copy(update={"interaction": interaction})})
-    agent, probe = learned(loop, 20), both_places()
+    agent, probe = learned(loop, 60), both_places()
     served = SlateNetwork(loop, agent.policy_tensors())
     state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
     items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
