@@ -1,7 +1,7 @@
 """What stabilizing costs where the estimator is bad: SRS trusts it whatever it says, the blend asks fresh data."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,17 @@ SPOIL: dict[str, tuple[dict[str, Any], Callable[[RewardEstimator, Cell], RewardE
     "shifted": ({}, _shifted),
 }
 STABILIZERS = ("srs", DEFAULT)
+
+
+def _spoiled(how: str, cell: Cell) -> Cell:
+    return replace(cell, settings=dict(cell.settings) | {"spoil": how})
+
+
 DIALS = {"click_rate": 0.2}
 CELLS = [
     shop_cell(RAW, DIALS, VARIANTS[RAW]),
     *(
-        shop_cell(f"{spoiled}: {stabilizer}", DIALS, VARIANTS[stabilizer] | changes)
+        _spoiled(spoiled, shop_cell(f"{spoiled}: {stabilizer}", DIALS, VARIANTS[stabilizer] | changes))
         for spoiled, (changes, _) in SPOIL.items()
         for stabilizer in STABILIZERS
     ),
@@ -97,8 +103,8 @@ def run(cell: Cell, seed: int, num_decisions: int) -> Result:
     shop = Shop(seed, Dials(**cell.settings["dials"]))
     bounds = shop_bounds(shop, np.random.default_rng(0))
     run = BatchedRun(shop, changed(shop.loop, **cell.settings["loop"]), seed, num_decisions)
-    if cell.name != RAW:
-        _, spoil = SPOIL[cell.name.split(":")[0]]
+    if "spoil" in cell.settings:
+        _, spoil = SPOIL[cell.settings["spoil"]]
         run.learner.estimator = spoil(run.learner.estimator, cell)
     return {"ns": ((run.run().reward - bounds.random) / (bounds.optimal - bounds.random)).tolist()}
 

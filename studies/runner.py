@@ -68,7 +68,12 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def jobs_of(study: Study, num_seeds: int, num_decisions: int) -> list[Job]:
-    """Seed by seed, so that a study that is cut short has all cells of the seeds that it has."""
+    """Seed by seed, so that a study that is cut short has all cells of the seeds that it has.
+
+    Raises ValueError: two cells have the same settings, by which runs are told apart.
+    """
+    if len({Job(cell, 0, 0).key for cell in study.cells}) < len(study.cells):
+        raise ValueError(f"{study.name}: two cells have the same settings")
     return [
         Job(cell, study.first_seed + i, num_decisions)
         for i in range(num_seeds)

@@ -75,11 +75,12 @@ def reached_after(curve: Sequence[float] | Floats, level: float) -> float:
 def times_fewer(curves: ArrayLike, reference: ArrayLike, share: float = 1.0) -> float:
     """By how much fewer interactions the mean curve reaches `share` of the final level of the mean reference curve.
 
-    Both [seeds, P]. Means, since single curves are too noisy to say when a level was reached; 0: never reached.
+    Both [seeds, P]. Means, since single curves are too noisy to say when a level was reached. 0: never reached; nan:
+    the reference ends no better than it began.
     """
     mine, theirs = np.asarray(curves, float).mean(axis=0), np.asarray(reference, float).mean(axis=0)
     level = share * float(theirs[-2:].mean())
-    return reached_after(theirs, level) / reached_after(mine, level)
+    return reached_after(theirs, level) / reached_after(mine, level) if level > 0 else float("nan")
 
 
 def times_fewer_interval(

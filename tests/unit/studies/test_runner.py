@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from studies.catalogue import MODULES, find_study
 from studies.command import StudyOptions, list_studies, run_study
 from studies.results_file import replace_section
 from studies.runner import Job, Kept, jobs_of, run_jobs
@@ -82,6 +83,17 @@ def test_what_is_kept_is_not_run_again(folder: Path) -> None:
     assert calls() == ["a 10", "a 11", "b 10", "b 11"]
     assert shown == ["toy: 0 of 2 runs are kept, 2 to do", "toy: 2 of 4 runs are kept, 2 to do"]
     assert all(job in Kept("toy", kept) for job in jobs_of(STUDY, 2, 100)), "what came after the torn line is read too"
+
+
+def test_cells_of_the_same_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="toy: two cells have the same settings"):
+        jobs_of(replace(STUDY, cells=[Cell("a", {"x": 1}), Cell("b", {"x": 1})]), 1, 100)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_cells_of_every_study_differ_in_their_settings(name: str) -> None:
+    study = find_study(name)
+    assert len(jobs_of(study, 1, 100)) == len(study.cells)
 
 
 def test_two_studies_may_share_a_file(folder: Path) -> None:

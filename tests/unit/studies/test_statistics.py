@@ -55,6 +55,7 @@ def test_times_fewer() -> None:
     assert times_fewer(fast, slow) == pytest.approx(0.8 / 0.4)  # the level is .4
     assert times_fewer(slow, slow) == 1.0
     assert times_fewer([[0.0] * 5], slow) == 0.0
+    assert math.isnan(times_fewer(fast, [[0.1, 0.0, -0.1, 0.0, 0.0]]))
     assert times_fewer(fast, slow, share=0.5) == pytest.approx(2.0)
 
 
