@@ -242,7 +242,7 @@ def _need(module: str, what: str, extra: str) -> None:
 def _duration(text: str) -> float:
     from pydantic import TypeAdapter, ValidationError
 
-    from schemas.loop_file import Seconds
+    from schemas.sections import Seconds
 
     try:
         return float(TypeAdapter(Seconds).validate_python(text))

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from schemas.loop_file import CategoryFeature, NumberFeature
+from schemas.sections import CategoryFeature, NumberFeature
 
 MAX_ABS_NUMBER = 1e15
 """Numbers without a bound of their own are clipped here, so that their squares stay finite in float32."""

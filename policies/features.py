@@ -23,7 +23,8 @@ from policies.feature_values import (
     number_write,
     vector_write,
 )
-from schemas.loop_file import CategoriesFeature, CategoryFeature, ItemsFeature, Loop, NumberFeature, VectorFeature
+from schemas.loop_file import Loop
+from schemas.sections import CategoriesFeature, CategoryFeature, ItemsFeature, NumberFeature, VectorFeature
 
 __all__ = ["Encoded", "FeatureError", "ItemEncoder", "Layout", "StateEncoder", "Table", "network_layouts"]
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from policies.features import Layout, network_layouts
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 
 Floats: TypeAlias = NDArray[np.float32]
 Tensors: TypeAlias = Mapping[str, Floats]

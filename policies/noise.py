@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from policies.seeds import uniforms
-from schemas.loop_file import GaussianExploration
+from schemas.sections import GaussianExploration
 
 # Outside of these a normal is a point or a uniform to float64, and its mass within [−1, 1] would round to nothing.
 _MIN_SD, _MAX_SD = 1e-6, 1e6

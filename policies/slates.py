@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.seeds import uniforms
-from schemas.loop_file import GreedyExploration, SoftmaxExploration
+from schemas.sections import GreedyExploration, SoftmaxExploration
 
 # At temperatures below this part of the scores' spread, Gumbel noise would drown in rounding and ties would no longer
 # be drawn evenly. Scores are float32, whose neighbours then still lie 60 temperatures apart: the softmax is the same.

@@ -11,7 +11,7 @@ from policies.networks import Floats, ItemVectors
 from policies.noise import DrawnAction, draw_action, uniform_action
 from policies.policy import SlatePolicy, WeightsPolicy
 from policies.slates import DrawnSlate, draw_slate
-from schemas.loop_file import GaussianExploration, GreedyExploration, SoftmaxExploration
+from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from service.catalogue import number_vectors
 from service.pool import Pool
 

@@ -11,7 +11,7 @@ import msgspec
 from policies.features import Encoded, FeatureError, ItemEncoder, StateEncoder
 from policies.policy import SlatePolicy
 from policies.seeds import seed_of
-from schemas.loop_file import GaussianExploration, Loop, SlateAction, WeightsAction
+from schemas.loop_file import Loop
 from schemas.messages import (
     ActingPolicy,
     Decision,
@@ -22,6 +22,7 @@ from schemas.messages import (
     Recommendation,
     RecommendRequest,
 )
+from schemas.sections import GaussianExploration, SlateAction, WeightsAction
 from service.catalogue import ItemTable, Policy
 from service.choosing import (
     Choice,

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.loop_file import ItemsFeature, Loop, StateFeature, read_loop
+from schemas.loop_file import Loop, read_loop
 from schemas.messages import Candidate, Recommendation, RecommendRequest
+from schemas.sections import ItemsFeature, StateFeature
 from simulators.world import Actions, Event, Floats, Ints, Outcome, State, WorldError
 
 NUM_USERS = 1_000

@@ -13,7 +13,7 @@ from studies.study import Report, Results, Study
 
 CLAIMED = ("20 % clicks", "5 % clicks")
 RAW = "raw"
-DEFAULT = "blend"
+BLEND = "blend"
 STABILIZED: dict[str, Any] = {
     "discount": 0.9,
     "id_penalty": 10.0,
@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "srs2": STABILIZED | {"stabilizer": "srs2"},
     "srs2-residual": STABILIZED | {"stabilizer": "srs2-residual"},
     "doubly-robust": STABILIZED | {"stabilizer": "doubly-robust"},
-    DEFAULT: STABILIZED | {"stabilizer": DEFAULT},
+    BLEND: STABILIZED | {"stabilizer": BLEND},
     ORACLE: STABILIZED | {"stabilizer": "raw"},
 }
 BLIND: dict[str, Any] = {"estimator": "mean"}
@@ -35,16 +35,16 @@ REGIMES: dict[str, tuple[dict[str, Any], dict[str, Any], Sequence[str]]] = {
     # Dials of the world, what all variants change in the learner, and which variants there are.
     "20 % clicks": ({"click_rate": 0.2}, {}, [*VARIANTS]),
     "5 % clicks": ({"click_rate": 0.05}, {}, [*VARIANTS]),
-    "1 % clicks": ({"click_rate": 0.01}, {}, [RAW, DEFAULT]),
-    "rare heavy conversions": ({"click_rate": 0.05, "theta": 0.3, "heavy": 1.0}, {}, [RAW, DEFAULT]),
-    "deterministic": ({"click_rate": 0.2, "deterministic": True}, {}, [RAW, DEFAULT]),
-    "crippled estimator": ({"click_rate": 0.2}, BLIND, [RAW, DEFAULT]),
+    "1 % clicks": ({"click_rate": 0.01}, {}, [RAW, BLEND]),
+    "rare heavy conversions": ({"click_rate": 0.05, "theta": 0.3, "heavy": 1.0}, {}, [RAW, BLEND]),
+    "deterministic": ({"click_rate": 0.2, "deterministic": True}, {}, [RAW, BLEND]),
+    "crippled estimator": ({"click_rate": 0.2}, BLIND, [RAW, BLEND]),
 }
 
 
 def _max_seeds(regime: str, variant: str) -> int | None:
     """All for what is claimed; fewer for what is only looked at."""
-    if regime in CLAIMED and variant in (RAW, DEFAULT):
+    if regime in CLAIMED and variant in (RAW, BLEND):
         return None
     return 2 if variant in ("srs2", "srs2-residual", "doubly-robust") else 5
 
@@ -127,7 +127,7 @@ def _gap(of_seeds: Floats, curves: Mapping[str, Floats]) -> float:
 STUDY = Study(
     name="ablation",
     title="Stabilizers in `shop`",
-    question="What does each stabilizer bring, and does the default one ever cost?",
+    question="What does each stabilizer bring, and does the blend ever cost?",
     cells=CELLS,
     run=run_shop,
     report=report,

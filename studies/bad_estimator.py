@@ -4,17 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from simulators.shop import Dials, Shop
-from simulators.shop_bounds import shop_bounds
-from studies.ablation import DEFAULT, RAW, VARIANTS
+from studies.ablation import BLEND, RAW, VARIANTS
 from studies.batched import BatchedRun
 from studies.online import changed
 from studies.plots import grid, learning_curves
-from studies.shop_cells import shop_cell
+from studies.shop_cells import learning_curve, shop_cell
 from studies.statistics import area, final, paired, told
 from studies.study import Cell, Report, Result, Results, Study
 from trainer.networks import Embeddings
@@ -80,7 +78,7 @@ SPOIL: dict[str, tuple[dict[str, Any], Callable[[RewardEstimator, Cell], RewardE
     "overfitted": ({"estimator_id_penalty": 0.0, "estimator_learning_rate": 1e-2}, _as_it_is),
     "shifted": ({}, _shifted),
 }
-STABILIZERS = ("srs", DEFAULT)
+STABILIZERS = ("srs", BLEND)
 
 
 def _spoiled(how: str, cell: Cell) -> Cell:
@@ -101,12 +99,11 @@ CELLS = [
 def run(cell: Cell, seed: int, num_decisions: int) -> Result:
     """ns: of the greedy policy at 12 points."""
     shop = Shop(seed, Dials(**cell.settings["dials"]))
-    bounds = shop_bounds(shop, np.random.default_rng(0))
     run = BatchedRun(shop, changed(shop.loop, **cell.settings["loop"]), seed, num_decisions)
     if "spoil" in cell.settings:
         _, spoil = SPOIL[cell.settings["spoil"]]
         run.learner.estimator = spoil(run.learner.estimator, cell)
-    return {"ns": ((run.run().reward - bounds.random) / (bounds.optimal - bounds.random)).tolist()}
+    return {"ns": learning_curve(run, shop)}
 
 
 def report(results: Results) -> Report:

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.loop_file import AGENTS, GaussianExploration, Loop, WeightsAction
+from schemas.kinds import AGENTS
+from schemas.loop_file import Loop
+from schemas.sections import GaussianExploration, WeightsAction
 from simulators.world import Floats, Ints, Outcome, State, World, renew, select
 from studies.choices import Choice, draw_items, draw_weights, slate_shares, uniform_shares, uniform_weights
 from studies.encoded_worlds import EncodedWorld, encoded_world

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 
 from simulators.shop import Dials, Shop
-from simulators.shop_bounds import shop_bounds
 from simulators.world import Floats
 from studies.ablation import VARIANTS
 from studies.batched import BatchedRun
 from studies.online import changed
 from studies.plots import grid
-from studies.shop_cells import shop_cell
+from studies.shop_cells import learning_curve, shop_cell
 from studies.statistics import final, told
 from studies.study import Cell, Report, Result, Results, Study
 from trainer.rewards.calibration import reliability
@@ -34,14 +33,13 @@ CELLS = [
 def run(cell: Cell, seed: int, num_decisions: int) -> Result:
     """Ns at 12 points; ece against the truth and against fresh rewards; the reliability of 15 bins."""
     shop = Shop(seed, Dials(**cell.settings["dials"]))
-    bounds = shop_bounds(shop, np.random.default_rng(0))
     loop = changed(shop.loop, **cell.settings["loop"])
     run = BatchedRun(shop, loop, seed, num_decisions, num_spare=NUM_FRESH)
-    ns = (run.run().reward - bounds.random) / (bounds.optimal - bounds.random)
+    ns = learning_curve(run, shop)
     estimate, expected, reward = fresh_estimates(run, min(NUM_FRESH, num_decisions))
     of_rewards, of_truth = reliability(estimate, reward), reliability(estimate, expected)
     bins = {"estimate": of_rewards.estimate.tolist(), "reward": of_rewards.reward.tolist()}
-    return {"ns": ns.tolist(), "ece": of_rewards.error, "ece_truth": of_truth.error, "bins": bins}
+    return {"ns": ns, "ece": of_rewards.error, "ece_truth": of_truth.error, "bins": bins}
 
 
 def fresh_estimates(run: BatchedRun, num: int) -> tuple[Floats, Floats, Floats]:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.loop_file import GaussianExploration, GreedyExploration, SoftmaxExploration
+from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from simulators.world import Actions, Floats, Ints
+from trainer.agents.policy_losses import noise_log_density
 
 _MIN_SD, _MAX_SD = 1e-6, 1e6  # as in policies.noise
 _LARGEST_BELOW_1 = math.nextafter(1.0, 0.0)
-_LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +76,16 @@ def draw_weights(means: Floats, exploration: GaussianExploration, numbers: Float
         numbers: [n, 1 + A] uniform in (0, 1), of which the first says whether the noise is wide.
     """
     mean, drawn = torch.from_numpy(means), torch.from_numpy(numbers)
-    narrow, wide = (_TruncatedNormals(mean, sd) for sd in (exploration.sd, exploration.wide_sd))
-    is_wide = drawn[:, :1] < exploration.wide_share
-    actions = torch.where(is_wide, wide.quantiles(drawn[:, 1:]), narrow.quantiles(drawn[:, 1:]))
-    parts = ((1.0 - exploration.wide_share, narrow), (exploration.wide_share, wide))
-    logs = [math.log(share) + part.log_density(actions) for share, part in parts if share > 0]
-    densities = torch.logsumexp(torch.stack(logs), dim=0)
+    sd = np.where(numbers[:, :1] < exploration.wide_share, exploration.wide_sd, exploration.sd)  # [n, 1]
+    actions = _truncated_normals(mean, torch.from_numpy(sd).clamp(_MIN_SD, _MAX_SD), drawn[:, 1:])
+    densities = noise_log_density(actions, mean, exploration)
     return Choice(actions.numpy(), np.ones((len(means), 1)), densities.numpy())
 
 
-class _TruncatedNormals:
-    """Independent normals around means [n, A], truncated to [−1, 1], all of one standard deviation."""
-
-    def __init__(self, means: Tensor, sd: float) -> None:
-        self._means = means
-        self._sd = min(max(sd, _MIN_SD), _MAX_SD)
-        scale = 1.0 / (self._sd * math.sqrt(2.0))
-        above, below = torch.erf((1.0 - means) * scale), torch.erf((1.0 + means) * scale)
-        self._below = 0.5 - 0.5 * below  # mass of the normal below −1
-        self._mass = 0.5 * (above + below)
-
-    def quantiles(self, numbers: Tensor) -> Tensor:
-        """Draws [n, A] from uniform numbers [n, A]."""
-        shares = (self._below + numbers * self._mass).clamp(max=_LARGEST_BELOW_1)
-        values: Tensor = self._means + self._sd * torch.special.ndtri(shares)
-        return values.clamp(-1.0, 1.0)
-
-    def log_density(self, actions: Tensor) -> Tensor:
-        """[n], summed over the dimensions."""
-        z = (actions - self._means) / self._sd
-        constant = math.log(self._sd) + _LOG_SQRT_2_PI
-        return (-0.5 * z.square() - self._mass.log() - constant).sum(dim=1)
+def _truncated_normals(means: Tensor, sd: Tensor, numbers: Tensor) -> Tensor:
+    """Draws [n, A] of normals around means [n, A], of deviations [n, 1], truncated to [−1, 1], by uniform numbers."""
+    scale = 1.0 / (sd * math.sqrt(2.0))
+    above, below = torch.erf((1.0 - means) * scale), torch.erf((1.0 + means) * scale)
+    shares = (0.5 - 0.5 * below + numbers * 0.5 * (above + below)).clamp(max=_LARGEST_BELOW_1)
+    values: Tensor = means + sd * torch.special.ndtri(shares)
+    return values.clamp(-1.0, 1.0)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.loop_file import GreedyExploration, SoftmaxExploration
+from schemas.sections import GreedyExploration, SoftmaxExploration
 from simulators.shop import Dials, Shop
-from simulators.shop_bounds import shop_bounds
-from studies.ablation import DEFAULT, RAW, VARIANTS
+from studies.ablation import BLEND, RAW, VARIANTS
 from studies.batched import BatchedRun
 from studies.online import changed
 from studies.plots import grid, learning_curves
+from studies.shop_cells import learning_curve
 from studies.statistics import area, final, paired, told
 from studies.study import Cell, Report, Result, Results, Study
 from trainer.replay.batch import TransitionBatch
@@ -34,7 +34,7 @@ CELLS = [
         {"dials": {"click_rate": rate}, "learner": VARIANTS[variant], "exploration": explores},
     )
     for regime, rate in REGIMES.items()
-    for variant in (RAW, DEFAULT)
+    for variant in (RAW, BLEND)
     for name, explores in EXPLORATIONS.items()
 ]
 
@@ -87,7 +87,6 @@ def run(cell: Cell, seed: int, num_decisions: int) -> Result:
     explores = dict(cell.settings["exploration"])
     num_members = explores.pop("num_members", 1)
     shop = Shop(seed, Dials(**cell.settings["dials"]))
-    bounds = shop_bounds(shop, np.random.default_rng(0))
     kind = GreedyExploration if explores["kind"] == "greedy" else SoftmaxExploration
     loop = changed(shop.loop, learner=dict(cell.settings["learner"]))
     loop = loop.model_copy(update={"exploration": kind(**explores)})
@@ -95,7 +94,7 @@ def run(cell: Cell, seed: int, num_decisions: int) -> Result:
     if num_members > 1:
         others = [stabilized_agent(loop) for _ in range(num_members - 1)]
         run.learner = Members([run.learner, *others])  # type: ignore[assignment]  # it has all that a run asks for
-    return {"ns": ((run.run().reward - bounds.random) / (bounds.optimal - bounds.random)).tolist()}
+    return {"ns": learning_curve(run, shop)}
 
 
 def report(results: Results) -> Report:
@@ -106,7 +105,7 @@ def report(results: Results) -> Report:
         against = "" if kind == GREEDY else str(paired(area(mine), area(curves[f"{group}: {GREEDY}"])))
         rows.append(f"| {name} | {told(area(mine))} | {told(final(mine))} | {against} |")
     figure, panels = grid(len(REGIMES) * 2)
-    groups = [f"{regime}, {variant}" for regime in REGIMES for variant in (RAW, DEFAULT)]
+    groups = [f"{regime}, {variant}" for regime in REGIMES for variant in (RAW, BLEND)]
     for group, panel in zip(groups, panels, strict=True):
         learning_curves(panel, {kind: curves[f"{group}: {kind}"] for kind in EXPLORATIONS}, STUDY.num_decisions, "NS")
         panel.set_title(group)

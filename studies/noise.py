@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from simulators.shop import Dials, Shop
-from studies.ablation import DEFAULT, RAW, VARIANTS
+from studies.ablation import BLEND, RAW, VARIANTS
 from studies.plots import grid
 from studies.shop_cells import run_shop, shop_cell
 from studies.statistics import area, final, paired, told
@@ -21,7 +21,7 @@ CELLS: list[Cell] = [
     shop_cell(f"{kind} {i}: {variant}", {"click_rate": 0.2} | dials, VARIANTS[variant])
     for kind, of_kind in KINDS.items()
     for i, dials in enumerate(of_kind)
-    for variant in (RAW, DEFAULT)
+    for variant in (RAW, BLEND)
 ]
 
 
@@ -47,7 +47,7 @@ def report(results: Results) -> Report:
     for kind, of_kind in KINDS.items():
         points = []
         for i, dials in enumerate(of_kind):
-            raw, mine = results[f"{kind} {i}: {RAW}"], results[f"{kind} {i}: {DEFAULT}"]
+            raw, mine = results[f"{kind} {i}: {RAW}"], results[f"{kind} {i}: {BLEND}"]
             share = float(np.mean([result["noise_share"] for result in raw]))
             theirs, ours = [result["ns"] for result in raw], [result["ns"] for result in mine]
             gain = paired(area(ours), area(theirs))

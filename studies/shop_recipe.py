@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from simulators.shop import Shop
-from simulators.shop_bounds import shop_bounds
 from simulators.world import Actions, Floats, Outcome, State
 from studies.batched import BatchedRun
 from studies.online import changed
+from studies.shop_cells import learning_curve
 from studies.statistics import final, paired, told
 from studies.study import Cell, Report, Result, Results, Study
 
@@ -34,12 +34,11 @@ class TalkativeShop(Shop):
         return replace(super().step(state, actions, rng), truncated=None)
 
 
-def run(cell: Cell, seed: int, num_decisions: int) -> Result:
+def run_recipe(cell: Cell, seed: int, num_decisions: int) -> Result:
     """ns: of the greedy policy at 12 points."""
     shop = TalkativeShop(seed) if cell.settings["says_leave"] else Shop(seed)
-    bounds = shop_bounds(shop, np.random.default_rng(0))
-    curve = BatchedRun(shop, changed(shop.loop, **cell.settings["loop"]), seed, num_decisions).run()
-    return {"ns": ((curve.reward - bounds.random) / (bounds.optimal - bounds.random)).tolist()}
+    run = BatchedRun(shop, changed(shop.loop, **cell.settings["loop"]), seed, num_decisions)
+    return {"ns": learning_curve(run, shop)}
 
 
 def report(results: Results) -> Report:
@@ -63,7 +62,7 @@ STUDY = Study(
     title="The recipe of `shop`",
     question="What are the settings of simulators/shop.toml worth?",
     cells=[Cell(name, {"loop": loop, "says_leave": name == SAYS_LEAVE}) for name, loop in VARIANTS.items()],
-    run=run,
+    run=run_recipe,
     report=report,
     num_seeds=5,
 )

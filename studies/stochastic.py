@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from studies.ablation import DEFAULT, RAW, VARIANTS
+from studies.ablation import BLEND, RAW, VARIANTS
 from studies.plots import grid, learning_curves
 from studies.shop_cells import run_shop, shop_cell
 from studies.statistics import area, final, paired, told
@@ -13,7 +13,7 @@ AGENTS: dict[str, dict[str, Any]] = {"dqn": {}, "drn": {"agent": "drn"}}
 REWARDS: dict[str, tuple[dict[str, Any], str]] = {
     CERTAIN: ({"deterministic": True}, RAW),
     "clicks": ({}, RAW),
-    "clicks, stabilized": ({}, DEFAULT),
+    "clicks, stabilized": ({}, BLEND),
 }
 CELLS: list[Cell] = [
     shop_cell(f"{agent}: {rewards}", {"click_rate": 0.05} | dials, VARIANTS[variant] | changes)

@@ -16,7 +16,7 @@ from studies.plots import grid, learning_curves
 from studies.statistics import area, paired, told
 from studies.study import Cell, Report, Result, Results, Study
 
-RAW, DEFAULT = "raw", "blend"
+RAW, BLEND = "raw", "blend"
 VARIANTS = ("native", "bern30")
 AGENTS: dict[str, dict[str, Any]] = {
     "ddpg": {"agent": "ddpg"},
@@ -37,7 +37,7 @@ CELLS = [
     )
     for variant in VARIANTS
     for agent, settings in AGENTS.items()
-    for stabilizer in (RAW, DEFAULT)
+    for stabilizer in (RAW, BLEND)
 ]
 
 

@@ -1,5 +1,7 @@
 """What is set on a network rather than learned: where it starts, and how it scales numbers."""
 
+from copy import deepcopy
+
 import torch
 from torch import nn
 
@@ -12,6 +14,16 @@ def start_at_zero(head: SlateHead | Mlp) -> None:
     for linear in [head.out] if isinstance(head, Mlp) else head.last_layers():
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
+
+
+@torch.no_grad()
+def tempered(head: SlateHead, temperature: float) -> SlateHead:
+    """A copy that scores `temperature` times as high: of logits, what a ranker that divides by it draws by."""
+    served = deepcopy(head)
+    for linear in served.last_layers():
+        linear.weight.mul_(temperature)
+        linear.bias.mul_(temperature)
+    return served
 
 
 @torch.no_grad()

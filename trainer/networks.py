@@ -5,6 +5,7 @@ tests/contract/test_networks_agree.py holds the two within 1e-5.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from policies.features import Layout, network_layouts
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 
 _EMBEDDING_SD = 0.05
 _NEVER = -1e9  # as a logit: its softmax is 0 beside any other
@@ -127,16 +129,16 @@ class Mlp(nn.Module):
         return x
 
 
-class SlateHead(nn.Module):
+class SlateHead(nn.Module, ABC):
     """Scores [B, N] of items with features [B, N, Fi] in states with features [B, Fs]; see `slate_head`."""
 
+    @abstractmethod
     def forward(self, state_features: Tensor, item_features: Tensor, mask: Tensor | None = None) -> Tensor:
         """`mask` [B, N]: True where there is an item (None: everywhere); read where items see each other."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last_layers(self) -> list[nn.Linear]:
         """What must be 0 for all scores to be."""
-        raise NotImplementedError
 
 
 class TowersHead(SlateHead):

@@ -1,5 +1,6 @@
 """The state of modules and optimizers as one flat set of named tensors, for checkpoints."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -25,3 +26,18 @@ def scatter(state: Mapping[str, Tensor], **parts: Kept) -> None:
     for part, it in parts.items():
         prefix = f"{part}."
         it.load_state_dict({name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)})
+
+
+class OfParts(ABC):
+    """Whatever has no state but that of its parts."""
+
+    @abstractmethod
+    def _parts(self) -> dict[str, Kept]: ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a checkpoint must keep; not copied."""
+        return gather(**self._parts())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what `state_dict` gave."""
+        scatter(state, **self._parts())

@@ -10,7 +10,7 @@ import torch
 from policies.noise import draw_action, log_density, uniform_action
 from policies.seeds import uniforms
 from policies.slates import slate_propensities
-from schemas.loop_file import GaussianExploration, GreedyExploration, SoftmaxExploration
+from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from simulators.shop import Dials, Shop
 from simulators.virtualtb import VirtualTaobao, load_networks
 from simulators.world import World, WorldError, renew

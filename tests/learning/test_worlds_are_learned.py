@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.loop_file import STABILIZERS
+from schemas.kinds import STABILIZERS
 from simulators.shop import Dials, Shop
 from simulators.world import random_reward
 from studies.online import OnlineRun, changed

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.loop_file import LoopFileError, NumberFeature, parse_loop, read_loop
+from schemas.loop_file import LoopFileError, parse_loop, read_loop
+from schemas.sections import NumberFeature
 
 GOOD = """
 name = "storefront"

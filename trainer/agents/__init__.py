@@ -1,4 +1,4 @@
-"""Agents by name, those of `schemas.loop_file.AGENTS`. A new one is a file here, a line below and a line there."""
+"""Agents by name, those of `schemas.kinds.AGENTS`. A new one is a file here, a line below and a line there."""
 
 from trainer.agents.agent import AgentFactory
 from trainer.agents.ddpg import DdpgAgent

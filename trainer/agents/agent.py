@@ -1,7 +1,7 @@
 """What an agent is: it learns from minibatches and yields policies. It does not know that stabilizers exist."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from trainer.agents.view import View
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
 from trainer.replay.statistics import NumberStatistics
+from trainer.state import OfParts
 
 
 class Agent(Protocol):
@@ -46,3 +47,24 @@ class Agent(Protocol):
 class AgentFactory(Protocol):
     def __call__(self, loop: Loop, view: View) -> Agent:
         """A new agent that sees states and items through `view`, and trains no more of it than `view.trained()`."""
+
+
+class Seeing(Protocol):
+    """A network that sees states and items through a view."""
+
+    view: View
+
+
+Network = TypeVar("Network", bound=Seeing)
+
+
+class WithTarget(OfParts, Generic[Network]):
+    """What agents have in common that bootstrap from a copy of their network, which follows it slowly."""
+
+    _online: Network
+    _target: Network
+
+    def rescale(self, statistics: NumberStatistics) -> None:
+        """As `Agent.rescale`."""
+        for network in (self._online, self._target):
+            network.view.rescale(statistics)

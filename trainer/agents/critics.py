@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import ActorHead, Mlp, export, slate_head

@@ -1,6 +1,5 @@
 """DDPG (arXiv 1509.02971): a critic Q(s, a) and an actor that climbs it, for `weights`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -8,16 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 from trainer.adam import Adam
+from trainer.agents.agent import WithTarget
 from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, polyak_update
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import ActorHead, Mlp, export
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
-from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept
 
 
 class ActorCritic(nn.Module):
@@ -39,7 +39,7 @@ class ActorCritic(nn.Module):
         return value
 
 
-class DdpgAgent:
+class DdpgAgent(WithTarget[ActorCritic]):
     """Differences from the paper: an L2 penalty on the actor's pre-tanh output; embeddings of ids, which the critic's
     loss moves and the actor's does not; the noise is the ranker's.
     """
@@ -82,16 +82,6 @@ class DdpgAgent:
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
         return export(self._online.view.merged(), self._online.actor)
-
-    def rescale(self, statistics: NumberStatistics) -> None:
-        for network in (self._online, self._target):
-            network.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {

@@ -1,6 +1,5 @@
 """Double DQN over candidate sets: Q(s, item), for `slate`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -10,14 +9,14 @@ from torch import Tensor, nn
 
 from schemas.loop_file import Loop
 from trainer.adam import Adam
+from trainer.agents.agent import WithTarget
 from trainer.agents.losses import bootstrapped, mean_squared_error, polyak_update, slate_value
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import export, slate_head
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
-from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept
 
 
 class QNetwork(nn.Module):
@@ -46,7 +45,7 @@ class QNetwork(nn.Module):
         return [*self.head.parameters()]
 
 
-class DqnAgent:
+class DqnAgent(WithTarget[QNetwork]):
     """Differences from the paper (arXiv 1509.06461): candidate sets in place of a fixed set of actions, slates
     (`slate_value`), Polyak averaging in place of copies, squared error, an L2 penalty of k/N on id embeddings.
     """
@@ -98,16 +97,6 @@ class DqnAgent:
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
         return export(self._online.view.merged(), self._online.head)
-
-    def rescale(self, statistics: NumberStatistics) -> None:
-        for network in (self._online, self._target):
-            network.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {"online": self._online, "target": self._target, "optimizer": self._optimizer}

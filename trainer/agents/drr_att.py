@@ -1,6 +1,5 @@
 """An actor-critic over candidate sets whose actor lets them see each other, for `interaction = "attention"`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -10,14 +9,14 @@ from torch import Tensor, nn
 
 from schemas.loop_file import Loop
 from trainer.adam import Adam
+from trainer.agents.agent import WithTarget
 from trainer.agents.losses import bootstrapped, expected_value, mean_squared_error, polyak_update
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import JointHead, SlateHead, export, slate_head
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
-from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept
 
 
 class ActorCritic(nn.Module):
@@ -39,7 +38,7 @@ class ActorCritic(nn.Module):
         return self.actor(s.detach(), i.detach(), mask), self.critic(s, i)
 
 
-class DrrAttAgent:
+class DrrAttAgent(WithTarget[ActorCritic]):
     """After DRR (arXiv 1810.12027). Differences: the actor scores the candidates and acts by the softmax of the scores,
     in place of a vector by whose product items rank; the value of a decision is the critic's mean under that softmax.
     """
@@ -82,16 +81,6 @@ class DrrAttAgent:
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
         return export(self._online.view.merged(), self._online.actor)
-
-    def rescale(self, statistics: NumberStatistics) -> None:
-        for network in (self._online, self._target):
-            network.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {"online": self._online, "target": self._target, "optimizer": self._optimizer}

@@ -60,8 +60,7 @@ def actor_loss(value: Tensor, pre_tanh: Tensor, action_penalty: float) -> Tensor
 
 def expected_value(scores: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Σᵢ softmax(scores)ᵢ · valuesᵢ over the items of each set [B]; all [B, C], mask True where there is an item."""
-    shares = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1).masked_fill(~mask, 0.0)
-    return (shares * values.masked_fill(~mask, 0.0)).sum(dim=1)
+    return (log_shares(scores, mask).exp() * values).masked_fill(~mask, 0.0).sum(dim=1)
 
 
 def smoothed_action(action: Tensor, noise: Tensor, sd: float) -> Tensor:

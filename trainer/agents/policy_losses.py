@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.loop_file import GaussianExploration
+from schemas.sections import GaussianExploration
+from trainer.agents.losses import log_shares
 
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 _MIN_SD, _MAX_SD = 1e-6, 1e6  # as in policies.noise
@@ -27,26 +28,19 @@ def slate_log_prob(logits: Tensor, mask: Tensor, chosen: Tensor, epsilon: float)
         chosen: [B] its column
         epsilon: the share drawn uniformly
     """
-    shares = torch.log_softmax(logits.masked_fill(~mask, -torch.inf), dim=1)
-    scored = shares.gather(1, chosen.unsqueeze(1)).squeeze(1) + _log(1.0 - epsilon)
+    scored = log_shares(logits, mask).gather(1, chosen.unsqueeze(1)).squeeze(1) + _log(1.0 - epsilon)
     return torch.logaddexp(scored, _log(epsilon) - mask.sum(dim=1).log())
-
-
-def entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """−Σᵢ pᵢ log pᵢ of softmax(logits) over what is left [B]; both [B, C]."""
-    logs = torch.log_softmax(logits.masked_fill(~mask, -torch.inf), dim=1).masked_fill(~mask, 0.0)
-    return -(logs.exp() * logs).masked_fill(~mask, 0.0).sum(dim=1)
 
 
 def noise_log_density(action: Tensor, mean: Tensor, exploration: GaussianExploration) -> Tensor:
     """The logarithm [B] of the density of `policies.noise` at actions [B, A] around means [B, A], all in [−1, 1].
 
-    In float64: (a − μ) / sd is squared.
+    In float64, and so the result: (a − μ) / sd is squared.
     """
     parts = ((1.0 - exploration.wide_share, exploration.sd), (exploration.wide_share, exploration.wide_sd))
     action, mean = action.double(), mean.double()
     logs = [_log(share) + _truncated_normal(action, mean, sd) for share, sd in parts if share > 0]
-    return torch.logsumexp(torch.stack(logs), dim=0).float()
+    return torch.logsumexp(torch.stack(logs), dim=0)
 
 
 def _truncated_normal(action: Tensor, mean: Tensor, sd: float) -> Tensor:

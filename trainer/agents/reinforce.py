@@ -1,6 +1,5 @@
 """REINFORCE with off-policy correction and a baseline, from the replay, for `slate` and `weights`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -17,10 +16,10 @@ from trainer.agents.view import View
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
 from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept, OfParts
 
 
-class ReinforceAgent:
+class ReinforceAgent(OfParts):
     """After arXiv 1812.02353. Differences: the behaviour's propensities are logged, not estimated; the return is
     r + γ V(s′), less the baseline V(s); no top-K correction, since slates are drawn position by position.
     """
@@ -59,12 +58,6 @@ class ReinforceAgent:
     def rescale(self, statistics: NumberStatistics) -> None:
         for policy in (self._policy, self._target):
             policy.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {"policy": self._policy, "target": self._target, "optimizer": self._optimizer}

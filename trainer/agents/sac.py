@@ -1,6 +1,5 @@
 """SAC (arXiv 1801.01290, 1812.05905): a random policy that is paid for its entropy, for `weights`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -8,8 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 from trainer.adam import Adam
+from trainer.agents.agent import WithTarget
 from trainer.agents.critics import ActorTwinCritics
 from trainer.agents.losses import (
     bootstrapped,
@@ -24,8 +25,7 @@ from trainer.network_setup import start_at_zero
 from trainer.networks import ActorHead
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
-from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept
 
 _MIN_LOG_SD, _MAX_LOG_SD = -5.0, 1.0
 _FIRST_TEMPERATURE = 0.1
@@ -44,7 +44,7 @@ class GaussianActorCritics(ActorTwinCritics):
         return self.actor(state), self.log_sd(state).clamp(_MIN_LOG_SD, _MAX_LOG_SD)
 
 
-class SacAgent:
+class SacAgent(WithTarget[GaussianActorCritics]):
     """Differences from the papers: what is served is tanh of the mean, and the noise is the ranker's; an L2 penalty on
     the mean; embeddings of ids, which the critics' loss moves and the actor's does not. docs/agents/sac.md
     """
@@ -103,16 +103,6 @@ class SacAgent:
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
         return self._online.policy_tensors()
-
-    def rescale(self, statistics: NumberStatistics) -> None:
-        for network in (self._online, self._target):
-            network.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {

@@ -1,6 +1,5 @@
 """SAC over candidate sets (arXiv 1910.07207): a softmax policy that is paid for its entropy, for `slate`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -8,8 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.loop_file import Loop, SoftmaxExploration
+from schemas.loop_file import Loop
+from schemas.sections import SoftmaxExploration
 from trainer.adam import Adam
+from trainer.agents.agent import WithTarget
 from trainer.agents.critics import SlateCritics
 from trainer.agents.losses import (
     bootstrapped,
@@ -21,12 +22,11 @@ from trainer.agents.losses import (
 )
 from trainer.agents.temperature import Temperature
 from trainer.agents.view import View
-from trainer.network_setup import start_at_zero
+from trainer.network_setup import start_at_zero, tempered
 from trainer.networks import export, slate_head
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
-from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept
 
 _TEMPERATURE_WITHOUT_SOFTMAX = 0.1  # the best of the candidates is the same whatever it is
 
@@ -50,7 +50,7 @@ class SlateActorCritics(nn.Module):
         return log_shares(self.actor(*features), mask)
 
 
-class SacDiscreteAgent:
+class SacDiscreteAgent(WithTarget[SlateActorCritics]):
     """Differences from the paper: candidate sets in place of a fixed set of actions; a target entropy that is a share
     of the greatest; embeddings of ids, which the critics' loss moves and the actor's does not. See
     docs/agents/sac-discrete.md
@@ -119,26 +119,11 @@ class SacDiscreteAgent:
         scores: NDArray[np.float32] = (logits * self._ranker_temperature).numpy()  # [P, C]
         return scores
 
-    @torch.no_grad()
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
         """Of logits times the temperature that the ranker divides by. An actor that gave these itself would move its
         logits by as much more a step, and at a low temperature soon be certain for good.
         """
-        served = deepcopy(self._online.actor)
-        for layer in served.last_layers():
-            layer.weight.mul_(self._ranker_temperature)
-            layer.bias.mul_(self._ranker_temperature)
-        return export(self._online.view.merged(), served)
-
-    def rescale(self, statistics: NumberStatistics) -> None:
-        for network in (self._online, self._target):
-            network.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
+        return export(self._online.view.merged(), tempered(self._online.actor, self._ranker_temperature))
 
     def _parts(self) -> dict[str, Kept]:
         return {

@@ -1,6 +1,6 @@
 """The policies that policy gradient agents learn, as the ranker acts them, exploration included; and their values."""
 
-from copy import deepcopy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from schemas.loop_file import GaussianExploration, Loop, SoftmaxExploration
-from trainer.agents.policy_losses import entropy, noise_log_density, slate_log_prob
+from schemas.loop_file import Loop
+from schemas.sections import GaussianExploration, SoftmaxExploration
+from trainer.agents.losses import log_shares, slate_entropy
+from trainer.agents.policy_losses import noise_log_density, slate_log_prob
 from trainer.agents.view import View
-from trainer.network_setup import start_at_zero
+from trainer.network_setup import start_at_zero, tempered
 from trainer.networks import ActorHead, Mlp, SlateHead, export, slate_head
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
@@ -27,7 +29,7 @@ class Judged:
     value: Tensor  # [B] V(s)
 
 
-class StochasticPolicy(nn.Module):
+class StochasticPolicy(nn.Module, ABC):
     """A policy and the value V(s) of its states. Both losses move the embeddings."""
 
     head: SlateHead | ActorHead
@@ -48,16 +50,16 @@ class StochasticPolicy(nn.Module):
         """All parameters but those of the view."""
         return [*self.head.parameters(), *self.critic.parameters()]
 
-    def judge(self, batch: TransitionBatch) -> Judged:
-        raise NotImplementedError
+    @abstractmethod
+    def judge(self, batch: TransitionBatch) -> Judged: ...
 
+    @abstractmethod
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
         """As `Agent.act`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """As `Agent.policy_tensors`."""
-        raise NotImplementedError
 
     def _valued(self, features: Tensor) -> Tensor:
         value: Tensor = self.critic(features).squeeze(1)
@@ -80,7 +82,7 @@ class SlateActor(StochasticPolicy):
         state, mask = self.view.state(batch.state_slots, batch.state_numbers), batch.candidate_mask
         logits = self.head(state, self.view.items(batch.candidate_slots, batch.candidate_numbers), mask)  # [B, C]
         log_prob = slate_log_prob(logits, mask, batch.chosen, self._exploration.epsilon)
-        cost = -self._settings.entropy_weight * entropy(logits, mask).mean()
+        cost = -self._settings.entropy_weight * slate_entropy(log_shares(logits, mask), mask).mean()
         return Judged(log_prob, log_prob - batch.propensity.log(), cost, self._valued(state))
 
     @torch.no_grad()
@@ -90,13 +92,8 @@ class SlateActor(StochasticPolicy):
         scores: Tensor = self.head(state, items, torch.from_numpy(probe.mask)) * self._exploration.temperature
         return scores.numpy()  # [P, C]
 
-    @torch.no_grad()
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        head: SlateHead = deepcopy(self.head)
-        for linear in head.last_layers():
-            linear.weight.mul_(self._exploration.temperature)
-            linear.bias.mul_(self._exploration.temperature)
-        return export(self.view.merged(), head)
+        return export(self.view.merged(), tempered(self.head, self._exploration.temperature))
 
 
 class WeightsActor(StochasticPolicy):
@@ -112,7 +109,7 @@ class WeightsActor(StochasticPolicy):
     def judge(self, batch: TransitionBatch) -> Judged:
         state = self.view.state(batch.state_slots, batch.state_numbers)
         z = self.head(state)  # [B, A]
-        log_prob = noise_log_density(batch.action, torch.tanh(z), self._exploration)
+        log_prob = noise_log_density(batch.action, torch.tanh(z), self._exploration).float()
         cost = self._settings.action_penalty * z.square().mean()
         return Judged(log_prob, log_prob - batch.log_density, cost, self._valued(state))
 

@@ -1,6 +1,5 @@
 """TD3 (arXiv 1802.09477): DDPG with twin critics, a delayed actor and smoothed targets, for `weights`."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -10,13 +9,13 @@ from torch import Tensor
 
 from schemas.loop_file import Loop
 from trainer.adam import Adam
+from trainer.agents.agent import WithTarget
 from trainer.agents.critics import ActorTwinCritics
 from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, polyak_update, smoothed_action
 from trainer.agents.view import View
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
-from trainer.replay.statistics import NumberStatistics
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept
 
 
 class CountedActorCritics(ActorTwinCritics):
@@ -29,7 +28,7 @@ class CountedActorCritics(ActorTwinCritics):
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
 
 
-class Td3Agent:
+class Td3Agent(WithTarget[CountedActorCritics]):
     """Differences from the paper: an L2 penalty on the actor's pre-tanh output; embeddings of ids, which the critics'
     loss moves and the actor's does not; the noise is the ranker's. docs/agents/td3.md
     """
@@ -84,16 +83,6 @@ class Td3Agent:
 
     def policy_tensors(self) -> dict[str, NDArray[np.float32]]:
         return self._online.policy_tensors()
-
-    def rescale(self, statistics: NumberStatistics) -> None:
-        for network in (self._online, self._target):
-            network.view.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {

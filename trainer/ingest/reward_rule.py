@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.loop_file import Loop, Reward
+from schemas.loop_file import Loop
+from schemas.sections import Reward
 from storage.open_decisions import OpenDecision, StoredEvent
 
 

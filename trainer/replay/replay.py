@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.features import network_layouts
-from schemas.loop_file import AGENTS, Loop
+from schemas.kinds import AGENTS
+from schemas.loop_file import Loop
 from storage.reward_tail import RewardedDecision, Tail
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.batches import reward_batch, transition_batch, with_candidates

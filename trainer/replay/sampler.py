@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.loop_file import AGENTS, Loop
+from schemas.kinds import AGENTS
+from schemas.loop_file import Loop
 from trainer.replay.columns import RowShape
 from trainer.replay.fresh import FreshQueue
 from trainer.replay.index_set import IndexSet

@@ -1,4 +1,4 @@
-"""Estimators by name, those of `schemas.loop_file.ESTIMATORS`. A new one is a file here, a line below and one there."""
+"""Estimators by name, those of `schemas.kinds.ESTIMATORS`. A new one is a file here, a line below and one there."""
 
 from schemas.loop_file import Loop
 from trainer.rewards.calibrated import Calibrated

@@ -1,7 +1,5 @@
 """The residual-probe blend: raw rewards and estimates, mixed by what fresh data say of the estimator."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from schemas.loop_file import Loop
@@ -10,14 +8,14 @@ from trainer.replay.statistics import NumberStatistics
 from trainer.rewards.estimator import RewardEstimator
 from trainer.rewards.evidence import Evidence
 from trainer.rewards.probe import ResidualProbe
-from trainer.state import gather, scatter
+from trainer.state import Kept, OfParts
 
 _NOISE_RATIO = 80.0
 """How much of a raw residual is worth its noise: the prototypes' best (studies of `shop`, 11 regimes)."""
 _SIGNIFICANT_T = 2.0
 
 
-class Blend:
+class Blend(OfParts):
     """r̂ + ρ̂ + w (r − r̂ − ρ̂): the agent's reward, where ρ̂ is a probe's estimate of r − r̂.
 
     R, the probe's R² on fresh data, says how much of r − r̂ is not noise but the estimator's mistake. The more, the
@@ -57,11 +55,8 @@ class Blend:
     def rescale(self, statistics: NumberStatistics) -> None:
         self._probe.rescale(statistics)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(probe=self._probe, evidence=self._evidence)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, probe=self._probe, evidence=self._evidence)
+    def _parts(self) -> dict[str, Kept]:
+        return {"probe": self._probe, "evidence": self._evidence}
 
 
 def blend_weight(probe_r2: float, estimate_t: float) -> float:

@@ -1,7 +1,5 @@
 """An estimator whose estimates go through a map that is fitted to fresh impressions as they come."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from trainer.replay.batch import TransitionBatch
 from trainer.replay.statistics import NumberStatistics
 from trainer.rewards.calibration import NUM_KNOTS, Calibration, Floats
 from trainer.rewards.estimator import RewardEstimator
-from trainer.state import gather, scatter
+from trainer.state import Kept, OfParts
 
 WINDOW = 8_192
 """Fresh impressions that the map is fitted to."""
@@ -20,7 +18,7 @@ MIN_FRESH = 1_000
 FIT_EVERY = 512
 
 
-class Calibrated:
+class Calibrated(OfParts):
     """Any estimator, itself one.
 
     Only fresh impressions say how far an estimator is overfitted: what it has learned from, it estimates too well. The
@@ -56,11 +54,8 @@ class Calibrated:
     def rescale(self, statistics: NumberStatistics) -> None:
         self.inner.rescale(statistics)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(inner=self.inner, window=self._window, map=self._map)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, inner=self.inner, window=self._window, map=self._map)
+    def _parts(self) -> dict[str, Kept]:
+        return {"inner": self.inner, "window": self._window, "map": self._map}
 
 
 class Window(nn.Module):

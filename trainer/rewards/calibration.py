@@ -73,7 +73,7 @@ CALIBRATIONS: dict[str, Calibration] = {
     "temperature": temperature_knots,
     "isotonic": isotonic_knots,
 }
-"""By name, those of `schemas.loop_file.CALIBRATIONS` but for `none`."""
+"""By name, those of `schemas.kinds.CALIBRATIONS` but for `none`."""
 
 
 @dataclass(frozen=True, slots=True)

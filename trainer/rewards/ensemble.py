@@ -1,6 +1,6 @@
 """Several estimators in one: their mean is steadier than each, and their spread says where they know little."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.statistics import NumberStatistics
 from trainer.rewards.estimator import RewardEstimator
-from trainer.state import gather, scatter
+from trainer.state import Kept, OfParts
 
 _POISSON_TAILS = np.cumsum([1 / np.e, 1 / np.e, 1 / (2 * np.e), 1 / (6 * np.e), 1 / (24 * np.e)])
 """P(Poisson(1) ≤ k) for k = 0 … 4; what is left is 5."""
 
 
-class Ensemble:
+class Ensemble(OfParts):
     """Members of one kind that differ by how they start, and by which impressions they see how often.
 
     That is the online bootstrap (Oza and Russell 2001): each member sees an impression Poisson(1) times. How often is a
@@ -58,13 +58,7 @@ class Ensemble:
         for member in self._members:
             member.rescale(statistics)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
-
-    def _parts(self) -> dict[str, RewardEstimator]:
+    def _parts(self) -> dict[str, Kept]:
         return {f"member{i}": member for i, member in enumerate(self._members)}
 
     def _estimates(self, batch: TransitionBatch) -> Tensor:

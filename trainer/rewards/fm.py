@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.rewards.network_estimator import NetworkEstimator

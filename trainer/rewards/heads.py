@@ -1,10 +1,11 @@
-"""Heads by name, those of `schemas.loop_file.HEADS`: what distribution of the reward an estimator fits.
+"""Heads by name, those of `schemas.kinds.HEADS`: what distribution of the reward an estimator fits.
 
 A head turns the outputs of a network into a loss and into the mean reward. What it keeps of the rewards seen so far
 sets the unit in which the network counts, so that one learning rate fits clicks and revenue.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -89,7 +90,7 @@ class Moments(nn.Module):
         return math.sqrt(float(self.squares / self.count)) if self.count else 0.0
 
 
-class _OfMoments(nn.Module):
+class _OfMoments(nn.Module, ABC):
     """What heads have in common that keep the moments of the rewards."""
 
     num_outputs = 1
@@ -105,16 +106,16 @@ class _OfMoments(nn.Module):
     def observe(self, reward: Tensor) -> None:
         self.rewards.observe(reward)
 
-    def loss(self, outputs: Tensor, reward: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def loss(self, outputs: Tensor, reward: Tensor) -> Tensor: ...
 
     def estimate(self, outputs: Tensor) -> Tensor:
         if not self.is_open:
             return torch.full_like(outputs[:, 0], float(self.rewards.mean))
         return self._mean(outputs)
 
-    def _mean(self, outputs: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _mean(self, outputs: Tensor) -> Tensor: ...
 
 
 class Gaussian(_OfMoments):

@@ -1,6 +1,6 @@
 """What estimators with a network have in common: a network of state and action, a head, and their optimizer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from trainer.replay.batch import TransitionBatch
 from trainer.replay.statistics import NumberStatistics
 from trainer.rewards.heads import make_head
 from trainer.rewards.reward_network import RewardModel
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept, OfParts
 
 
-class NetworkEstimator:
+class NetworkEstimator(OfParts):
     """E[r | s, a] by the likelihood of the loop's head."""
 
     def __init__(
@@ -57,12 +57,6 @@ class NetworkEstimator:
 
     def rescale(self, statistics: NumberStatistics) -> None:
         rescale(self.embeddings, statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {

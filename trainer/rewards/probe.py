@@ -1,7 +1,6 @@
 """A network that looks for what the estimator missed: E[r − r̂ | s, a], by squared error."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from trainer.networks import Embeddings
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.statistics import NumberStatistics
 from trainer.rewards.reward_network import RewardNetwork
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept, OfParts
 
 _SMOOTHING = 0.01
 
@@ -38,7 +37,7 @@ class ResidualScale(nn.Module):
         return math.sqrt(float(self.mean_square))
 
 
-class ResidualProbe:
+class ResidualProbe(OfParts):
     """Of the estimator's own shape, ids included: what an estimator without them misses must be found here."""
 
     def __init__(self, loop: Loop) -> None:
@@ -69,12 +68,6 @@ class ResidualProbe:
 
     def rescale(self, statistics: NumberStatistics) -> None:
         rescale(self._embeddings, statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {

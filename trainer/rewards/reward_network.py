@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from policies.features import Layout
-from schemas.loop_file import Loop, WeightsAction
+from schemas.loop_file import Loop
+from schemas.sections import WeightsAction
 from trainer.network_setup import start_at_zero
 from trainer.networks import Embeddings, JointHead, Mlp, SlateHead, slate_head
 from trainer.replay.batch import TransitionBatch

@@ -4,7 +4,7 @@ SRS and SRS2 are of arXiv 2308.13246. Raw rewards stay as they are: a stabilized
 stabilized twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from trainer.rewards.noise_meter import NoiseMeter
 from trainer.rewards.raw import Raw
 from trainer.rewards.srs import Srs
 from trainer.rewards.stabilizer import Stabilizer
-from trainer.state import Kept, gather, scatter
+from trainer.state import Kept, OfParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ STABILIZERS: dict[str, StabilizerKind] = {
     "doubly-robust": StabilizerKind(lambda _: DoublyRobust(), _own),
     "blend": StabilizerKind(Blend, _own),
 }
-"""Stabilizers by name, those of `schemas.loop_file`. A new one is a file here, a line above and one there."""
+"""Stabilizers by name, those of `schemas.kinds.STABILIZERS`. A new one is a file here, a line above and one there."""
 
 
-class Stabilized:
+class Stabilized(OfParts):
     """Any agent with any estimator and any stabilizer: itself an agent."""
 
     def __init__(self, agent: Agent, estimator: RewardEstimator, stabilizer: Stabilizer) -> None:
@@ -100,12 +100,6 @@ class Stabilized:
         self.estimator.rescale(statistics)
         self.stabilizer.rescale(statistics)
         self.agent.rescale(statistics)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return gather(**self._parts())
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        scatter(state, **self._parts())
 
     def _parts(self) -> dict[str, Kept]:
         return {

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from policies.features import network_layouts
-from schemas.loop_file import AGENTS, Loop
+from schemas.kinds import AGENTS
+from schemas.loop_file import Loop
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.sessions import NO_ROW
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from schemas import loop_file
+from schemas import kinds
 from schemas.loop_file import Loop
 from tests.unit.agents.batches import random_batch, slate_loop, weights_loop
 from trainer.agents import AGENTS
@@ -15,7 +15,7 @@ from trainer.replay.statistics import NumberStatistics
 
 
 def loop_for(agent: str) -> Loop:
-    return (slate_loop if "slate" in loop_file.AGENTS[agent].actions else weights_loop)(agent=agent)
+    return (slate_loop if "slate" in kinds.AGENTS[agent].actions else weights_loop)(agent=agent)
 
 
 def make(agent: str, seed: int = 0) -> Agent:
@@ -25,7 +25,7 @@ def make(agent: str, seed: int = 0) -> Agent:
 
 
 def test_the_loop_file_and_the_registry_name_the_same_agents() -> None:
-    assert AGENTS.keys() == loop_file.AGENTS.keys()
+    assert AGENTS.keys() == kinds.AGENTS.keys()
 
 
 @pytest.mark.parametrize("name", AGENTS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from schemas.loop_file import Network
+from schemas.sections import Network
 from tests.unit.agents.batches import random_batch, slate_loop
 from trainer.agents.dqn_att import DqnAttAgent
 from trainer.agents.drn import DrnAgent

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.loop_file import Loop, Network
+from schemas.loop_file import Loop
+from schemas.sections import Network
 from tests.unit.agents.bandit import BEST, bandit_batch, both_places
 from tests.unit.agents.batches import batch_of, weights_loop
 from trainer.agents.ddpg import DdpgAgent

@@ -9,7 +9,8 @@ import torch
 from policies.networks import ActorNetwork, SlateNetwork
 from policies.noise import draw_action
 from policies.slates import slate_propensities
-from schemas.loop_file import GaussianExploration, Loop, SoftmaxExploration
+from schemas.loop_file import Loop
+from schemas.sections import GaussianExploration, SoftmaxExploration
 from tests.unit.agents.batches import batch_of, random_batch, slate_loop, weights_loop
 from trainer.agents.ppo import PpoAgent
 from trainer.agents.reinforce import ReinforceAgent

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from policies.noise import log_density
 from policies.slates import slate_propensities
-from schemas.loop_file import GaussianExploration, SoftmaxExploration
+from schemas.sections import GaussianExploration, SoftmaxExploration
+from trainer.agents.losses import log_shares, slate_entropy
 from trainer.agents.policy_losses import (
     capped_weight,
     clipped_loss,
-    entropy,
     generalized_advantages,
     noise_log_density,
     normalized,
@@ -54,6 +54,10 @@ def test_the_probabilities_of_a_slate_are_those_that_the_ranker_logs() -> None:
     logged = slate_propensities(scores, slate, exploration)
     found = slate_log_prob(logits, mask, torch.tensor(slate), exploration.epsilon).exp()
     assert found.tolist() == pytest.approx(logged, abs=1e-7)
+
+
+def entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    return slate_entropy(log_shares(logits, mask), mask)
 
 
 def test_the_entropy_is_that_of_what_is_left() -> None:

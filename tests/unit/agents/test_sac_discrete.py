@@ -9,7 +9,8 @@ import torch
 
 from policies.networks import SlateNetwork
 from policies.slates import slate_propensities
-from schemas.loop_file import GreedyExploration, Loop, SoftmaxExploration
+from schemas.loop_file import Loop
+from schemas.sections import GreedyExploration, SoftmaxExploration
 from tests.unit.agents.batches import batch_of, random_batch, slate_loop
 from trainer.agents.sac_discrete import SacDiscreteAgent
 from trainer.agents.view import View

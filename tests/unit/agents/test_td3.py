@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.loop_file import Loop, Network
+from schemas.loop_file import Loop
+from schemas.sections import Network
 from tests.unit.agents.bandit import BEST, bandit_batch, both_places
 from tests.unit.agents.batches import batch_of, random_batch, weights_loop
 from trainer.agents.td3 import Td3Agent

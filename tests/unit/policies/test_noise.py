@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from policies.noise import _TruncatedNormal, draw_action, log_density, uniform_action
-from schemas.loop_file import GaussianExploration
+from schemas.sections import GaussianExploration
 
 GRID = np.linspace(-1, 1, 2_001)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from policies.slates import draw_slate, slate_propensities
-from schemas.loop_file import GreedyExploration, SoftmaxExploration
+from schemas.sections import GreedyExploration, SoftmaxExploration
 
 Exploration = SoftmaxExploration | GreedyExploration
 

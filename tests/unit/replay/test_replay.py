@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import loop_file
-from schemas.loop_file import AgentKind
+from schemas import kinds
+from schemas.kinds import AgentKind
 from schemas.messages import LoggedItem
 from storage.reward_tail import RewardedDecision
 from tests.unit.replay.worlds import ReplayWorld, decided, shown, slate_loop, transitions, weights_loop
@@ -429,7 +429,7 @@ def test_any_order_of_arrival_gives_the_transitions_of_the_rows(
 
 
 def test_an_agent_that_needs_them_sees_the_candidates_that_were_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loop_file.AGENTS, "dqn", AgentKind(("slate",), needs_candidates=True))
+    monkeypatch.setitem(kinds.AGENTS, "dqn", AgentKind(("slate",), needs_candidates=True))
     world = ReplayWorld(slate_loop())
     world.admit(decided("a", 1.0), decided("b", 2.0))
     batch = world.replay.sample(2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schemas import loop_file
-from schemas.loop_file import AgentKind
+from schemas import kinds
+from schemas.kinds import AgentKind
 from tests.unit.replay.worlds import slate_loop
 from trainer.replay.columns import RowShape
 from trainer.replay.index_set import IndexSet
@@ -37,7 +37,7 @@ def off_policy() -> Impressions:
 
 @pytest.fixture
 def on_policy(monkeypatch: pytest.MonkeyPatch) -> Impressions:
-    monkeypatch.setitem(loop_file.AGENTS, "dqn", AgentKind(("slate",), on_policy=True))
+    monkeypatch.setitem(kinds.AGENTS, "dqn", AgentKind(("slate",), on_policy=True))
     return Impressions()
 
 

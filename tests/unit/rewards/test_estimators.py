@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.loop_file import CALIBRATIONS, ESTIMATORS, HEADS, Loop
+from schemas.kinds import CALIBRATIONS, ESTIMATORS, HEADS
+from schemas.loop_file import Loop
 from tests.unit.agents.batches import batch_of, history_loop, random_batch, slate_loop, weights_loop
 from trainer.networks import Embeddings
 from trainer.rewards import make_estimator

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from policies.files import Golden, golden_outputs
 from policies.networks import ActorNetwork, SlateNetwork
-from schemas import loop_file
+from schemas import kinds
 from schemas.loop_file import Loop
 from tests.unit.agents.batches import history_loop, random_batch, slate_loop, weights_loop
 from trainer.agents import AGENTS
@@ -27,16 +27,16 @@ from trainer.rewards.stabilizers import STABILIZERS, Stabilized, stabilized_agen
 # Every estimator that fits an agent, with every stabilizer that fits it.
 FITTING = [
     (agent, name, stabilizer)
-    for agent, (name, kind), stabilizer in product(loop_file.AGENTS, loop_file.ESTIMATORS.items(), STABILIZERS)
-    if set(loop_file.AGENTS[agent].actions) <= set(kind.actions)
-    and (kind.has_network or stabilizer not in loop_file.SHARING_STABILIZERS)
+    for agent, (name, kind), stabilizer in product(kinds.AGENTS, kinds.ESTIMATORS.items(), STABILIZERS)
+    if set(kinds.AGENTS[agent].actions) <= set(kind.actions)
+    and (kind.has_network or stabilizer not in kinds.SHARING_STABILIZERS)
 ]
 
 
 def loop_for(agent: str, **learner: Any) -> Loop:
-    if "estimator" in learner and loop_file.ESTIMATORS[learner["estimator"]].needs_history:
+    if "estimator" in learner and kinds.ESTIMATORS[learner["estimator"]].needs_history:
         return history_loop(agent=agent, **learner)
-    return (slate_loop if "slate" in loop_file.AGENTS[agent].actions else weights_loop)(agent=agent, **learner)
+    return (slate_loop if "slate" in kinds.AGENTS[agent].actions else weights_loop)(agent=agent, **learner)
 
 
 def make(loop: Loop, seed: int = 0) -> Stabilized:
@@ -63,10 +63,10 @@ def tables(learner: Stabilized) -> list[Tensor]:
 
 
 def test_the_loop_file_and_the_registries_name_the_same_parts() -> None:
-    assert tuple(STABILIZERS) == loop_file.STABILIZERS
-    assert list(ESTIMATORS) == list(loop_file.ESTIMATORS)
-    assert tuple(HEADS) == loop_file.HEADS
-    assert ("none", *CALIBRATIONS) == loop_file.CALIBRATIONS
+    assert tuple(STABILIZERS) == kinds.STABILIZERS
+    assert list(ESTIMATORS) == list(kinds.ESTIMATORS)
+    assert tuple(HEADS) == kinds.HEADS
+    assert ("none", *CALIBRATIONS) == kinds.CALIBRATIONS
 
 
 @pytest.mark.parametrize(("agent", "estimator", "stabilizer"), FITTING)

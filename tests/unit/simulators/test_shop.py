@@ -5,8 +5,8 @@ import zlib
 import numpy as np
 import pytest
 
-from schemas.loop_file import CategoryFeature
 from schemas.messages import RankedItem, Recommendation
+from schemas.sections import CategoryFeature
 from simulators.shop import MAX_DECISIONS, NUM_ITEMS, Dials, Shop
 from simulators.shop_bounds import shop_bounds
 from simulators.world import Outcome, State, WorldError, random_reward, renew

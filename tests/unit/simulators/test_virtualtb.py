@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.loop_file import CategoryFeature
 from schemas.messages import Recommendation
+from schemas.sections import CategoryFeature
 from simulators.virtualtb import (
     NUM_WEIGHTS,
     USER_FEATURES,
