@@ -83,6 +83,7 @@ def _ingest(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     _need("torch", "the learner", "learner")
     settings, loop = _process(options)
+    _need_what_learns(loop)
     from trainer.run import run_train
 
     run_train(settings, loop, stopped_by_signals())
@@ -109,6 +110,8 @@ def _up(options: argparse.Namespace) -> int:
             raise CommandError(
                 f"{settings.loop} has other features or actions than the world {options.world}: leave it out"
             )
+    loop = _loop(settings)
+    _need_what_learns(loop)
     plan = Plan(
         program=(sys.executable, str(Path(__file__).absolute())),
         world=options.world,
@@ -117,7 +120,7 @@ def _up(options: argparse.Namespace) -> int:
         run_seconds=options.run_seconds,
         report=options.report,
     )
-    return run_up(settings, _loop(settings), plan, stopped_by_signals(), sys.stdout)
+    return run_up(settings, loop, plan, stopped_by_signals(), sys.stdout)
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -234,6 +237,12 @@ def _world(text: str | None) -> "WorldSpec":
 def _need(module: str, what: str, extra: str) -> None:
     if find_spec(module) is None:
         raise CommandError(f"{what} needs {module}, which is not installed: pip install 'steadyrank[{extra}]'")
+
+
+def _need_what_learns(loop: "Loop") -> None:
+    """Now, not when a thousand impressions have come and the map is to be fitted."""
+    if loop.learner.calibration == "isotonic":
+        _need("sklearn", 'calibration = "isotonic"', "studies")
 
 
 # ------------------------------------------------------------------ the grammar

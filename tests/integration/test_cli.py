@@ -137,6 +137,19 @@ def test_without_torch_the_learner_says_which_extra_brings_it(
     assert "steadyrank[simulators]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "up"])
+def test_without_scikit_learn_isotonic_calibration_is_refused_at_the_start(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = (ROOT / "loop.toml").read_text()
+    (tmp_path / "loop.toml").write_text(example.replace("[learner]", '[learner]\ncalibration = "isotonic"'))
+    monkeypatch.setattr(steadyrank, "find_spec", lambda module: None if module == "sklearn" else object())
+    assert steadyrank.main([command]) == 2
+    assert 'calibration = "isotonic" needs sklearn' in (said := capsys.readouterr().err)
+    assert "steadyrank[studies]" in said
+
+
 def test_migrate_makes_the_store_and_is_harmless_to_repeat(tmp_path: Path) -> None:
     for _ in range(2):
         assert run("migrate", "--data", "here", folder=tmp_path).returncode == 0

@@ -63,7 +63,7 @@ class ActorTwinCritics(nn.Module):
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
         """The actions [P, A] that are served."""
-        state = self.view.state(torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers))
+        state = self.view.state(*probe.states())
         actions: NDArray[np.float32] = torch.tanh(self.actor(state)).numpy()
         return actions
 

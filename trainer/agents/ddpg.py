@@ -76,7 +76,7 @@ class DdpgAgent(WithTarget[ActorCritic]):
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
-        state = self._online.view.state(torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers))
+        state = self._online.view.state(*probe.states())
         actions: NDArray[np.float32] = torch.tanh(self._online.actor(state)).numpy()  # [P, A]
         return actions
 

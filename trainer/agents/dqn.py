@@ -88,8 +88,8 @@ class DqnAgent(WithTarget[QNetwork]):
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
-        state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
-        items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
+        state = probe.states()
+        items = probe.items()
         scores: NDArray[np.float32] = self._online.policy_scores(
             state, items, torch.from_numpy(probe.mask)
         ).numpy()  # [P, C]

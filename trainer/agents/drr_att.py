@@ -74,8 +74,8 @@ class DrrAttAgent(WithTarget[ActorCritic]):
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
-        state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
-        items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
+        state = probe.states()
+        items = probe.items()
         scores: NDArray[np.float32] = self._online(state, items, torch.from_numpy(probe.mask))[0].numpy()  # [P, C]
         return scores
 

@@ -113,8 +113,8 @@ class SacDiscreteAgent(WithTarget[SlateActorCritics]):
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
-        state = torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers)
-        items = torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers)
+        state = probe.states()
+        items = probe.items()
         logits = self._online.actor(*self._online.features(state, items))
         scores: NDArray[np.float32] = (logits * self._ranker_temperature).numpy()  # [P, C]
         return scores

@@ -87,8 +87,8 @@ class SlateActor(StochasticPolicy):
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
-        state = self.view.state(torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers))
-        items = self.view.items(torch.from_numpy(probe.item_slots), torch.from_numpy(probe.item_numbers))
+        state = self.view.state(*probe.states())
+        items = self.view.items(*probe.items())
         scores: Tensor = self.head(state, items, torch.from_numpy(probe.mask)) * self._exploration.temperature
         return scores.numpy()  # [P, C]
 
@@ -115,7 +115,7 @@ class WeightsActor(StochasticPolicy):
 
     @torch.no_grad()
     def act(self, probe: ProbeStates) -> NDArray[np.float32]:
-        state = self.view.state(torch.from_numpy(probe.state_slots), torch.from_numpy(probe.state_numbers))
+        state = self.view.state(*probe.states())
         actions: NDArray[np.float32] = torch.tanh(self.head(state)).numpy()  # [P, A]
         return actions
 

@@ -6,7 +6,9 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from policies.features import network_layouts
 from schemas.kinds import AGENTS
@@ -58,6 +60,14 @@ class ProbeStates:
     item_slots: NDArray[np.int64]  # [P, C, Si]
     item_numbers: NDArray[np.float32]  # [P, C, Gi]
     mask: NDArray[np.bool_]  # [P, C], True where there is a candidate
+
+    def states(self) -> tuple[Tensor, Tensor]:
+        """Slots and numbers of the states, as networks take them."""
+        return torch.from_numpy(self.state_slots), torch.from_numpy(self.state_numbers)
+
+    def items(self) -> tuple[Tensor, Tensor]:
+        """Slots and numbers of the candidates."""
+        return torch.from_numpy(self.item_slots), torch.from_numpy(self.item_numbers)
 
 
 class Replay:
