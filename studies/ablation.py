@@ -55,7 +55,7 @@ REGIMES: dict[str, tuple[dict[str, Any], dict[str, Any], Sequence[str]]] = {
 }
 
 
-def _max_seeds(regime: str, variant: str) -> int | None:
+def _max_seeds(variant: str) -> int | None:
     """All for what is claimed; fewer for what is only looked at."""
     if variant in (RAW, BLEND):
         return None
@@ -68,7 +68,7 @@ CELLS = [
         dials,
         VARIANTS[variant] | changes,
         oracle=variant == ORACLE,
-        max_seeds=_max_seeds(regime, variant),
+        max_seeds=_max_seeds(variant),
     )
     for regime, (dials, changes, variants) in REGIMES.items()
     for variant in variants
