@@ -57,7 +57,7 @@ def vector_write(name: str, dim: int, at: int) -> Write:
     def write(value: object, _: list[int], numbers: list[float], counts: list[int]) -> None:
         if not isinstance(value, list | tuple) or len(value) != dim:
             raise FeatureError((name,), f"must be a list of {dim} numbers", value)
-        if all(type(each) in _NUMBER_TYPES and low <= each <= high for each in value):
+        if _NUMBER_TYPES.issuperset(map(type, value)) and low <= min(value) and max(value) <= high:
             numbers[at:end] = value
             return
         clipped = [_in_vector((name, i), each) for i, each in enumerate(value)]

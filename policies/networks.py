@@ -52,9 +52,9 @@ class SlateNetwork:
         self.items_see_each_other = loop.network.interaction == "attention"
         self._head = _HEADS[loop.network.interaction](loop, tensors, self._state_features, self._item_features)
 
-    def state_vector(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
-        """The vector of a state with slots [S] and numbers [G], as `scores` takes it."""
-        return self._head.state_vector(self._state_features(slots, numbers))
+    def state_vectors(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
+        """The vectors [..., D] of states with slots [..., S] and numbers [..., G]; `scores` takes one of them."""
+        return self._head.state_vectors(self._state_features(slots, numbers))
 
     def item_vectors(self, slots: ArrayLike, numbers: ArrayLike) -> ItemVectors:
         """The vectors and biases of N items with slots [N, Si] and numbers [N, Gi]."""
@@ -81,8 +81,8 @@ class _Towers:
         self._state = _Mlp(tensors, "head.state_tower", (state.dim, *shape.hidden, d), shape.layer_norm)
         self._item = _Mlp(tensors, "head.item_tower", (item.dim, *shape.hidden, d + 1), shape.layer_norm)
 
-    def state_vector(self, features: Floats) -> Floats:
-        """The vector s [D] of features [Fs]."""
+    def state_vectors(self, features: Floats) -> Floats:
+        """The vectors s [..., D] of features [..., Fs]."""
         return self._state(features)
 
     def write(self, features: Floats, vectors: Floats, biases: Floats) -> None:
@@ -113,9 +113,9 @@ class _Joint:
         self._width = len(self._bias)
         self.item_dim = self._width + self._d
 
-    def state_vector(self, features: Floats) -> Floats:
-        """Ws s + b [H], then u [d]."""
-        return np.concatenate((features @ self._of_state + self._bias, self._state.summed(features)))
+    def state_vectors(self, features: Floats) -> Floats:
+        """Ws s + b [..., H], then u [..., d]."""
+        return np.concatenate((features @ self._of_state + self._bias, self._state.summed(features)), axis=-1)
 
     def write(self, features: Floats, vectors: Floats, biases: Floats) -> None:  # noqa: ARG002 its items have no bias
         """Wi i [H, N] above v [d, N] of items with features [N, Fi], into their place."""
@@ -209,7 +209,7 @@ class _Features:
         """Features [..., F] of slots [..., S] and numbers [..., G]."""
         slots = np.asarray(slots, np.intp)
         scaled = (np.asarray(numbers, np.float32) - self._mean) / self._scale
-        rows = self._rows[slots + self._offsets]  # [..., S, d]
+        rows = self._rows.take(slots + self._offsets, axis=0)  # [..., S, d]
         if self._has_pooled:
             rows = self._pooled(rows, (slots != 0) | self._single)
         return np.concatenate((rows.reshape(*slots.shape[:-1], self.dim - scaled.shape[-1]), scaled), axis=-1)

@@ -69,7 +69,7 @@ class App:
         started = time.perf_counter()
         body = await read_post(scope, receive, MAX_RECOMMEND_BYTES)
         recommender = self._parts.recommender
-        answer = await recommender.durable_answer(body) if self._is_durable else recommender.answer(body)
+        answer = await (recommender.durable_answer(body) if self._is_durable else recommender.answer(body))
         await send_json(send, 200, answer)
         seconds = time.perf_counter() - started
         self._parts.metrics.recommend_seconds.observe(seconds)

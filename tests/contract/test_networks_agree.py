@@ -103,7 +103,7 @@ def test_scores_agree(interaction: str, layer_norm: str, hidden: str, features: 
     network = SlateNetwork(loop, export(embeddings, head))
     for i in range(NUM_STATES):
         replica = network.scores(
-            network.state_vector(states[0][i], states[1][i]), network.item_vectors(items[0][i], items[1][i])
+            network.state_vectors(states[0][i], states[1][i]), network.item_vectors(items[0][i], items[1][i])
         )
         assert replica.dtype == np.float32
         np.testing.assert_allclose(replica, scores[i].numpy(), rtol=1e-5, atol=1e-5)
@@ -140,7 +140,7 @@ def test_attention_with_one_candidate_agrees() -> None:
     with torch.no_grad():
         scores = head(embeddings.state(*map(torch.from_numpy, states)), embeddings.items(*map(torch.from_numpy, items)))
     network = SlateNetwork(loop, export(embeddings, head))
-    state = network.state_vector(states[0][0], states[1][0])
+    state = network.state_vectors(states[0][0], states[1][0])
     replica = network.scores(state, network.item_vectors(items[0][0], items[1][0]))
     np.testing.assert_allclose(replica, scores[0].numpy(), rtol=1e-5, atol=1e-5)
     assert len(network.scores(state, network.item_vectors(items[0][0][:0], items[1][0][:0]))) == 0

@@ -58,7 +58,7 @@ class Policies:
         )
         policy = made.policy(self.loop, tensors)
         assert isinstance(policy, SlatePolicy)
-        state = policy.state_vector(policy.state_encoder.encode({"page": 3}))
+        state = policy.state_vectors([policy.state_encoder.encode({"page": 3})])[0]
         encoded = [policy.item_encoder.encode(item_id, features) for item_id, features in ITEMS]
         scores = policy.scores(state, policy.item_vectors(encoded)).tolist()
         self.scores[version] = dict(zip((item_id for item_id, _ in ITEMS), scores, strict=True))
