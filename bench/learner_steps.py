@@ -26,7 +26,8 @@ class FilledReplay:
 
     def __init__(self, loop: Loop, capacity: int, seed: int = 0) -> None:
         self._loop = loop
-        self.replay = Replay(loop, _Nothing(), _Nothing(), capacity, np.random.default_rng(seed))
+        self.replay = Replay(loop, _NoTail(), _ShopItems(), capacity, np.random.default_rng(seed))
+        self.replay.advance()  # reads the items
         self._buffer = self.replay._buffer  # noqa: SLF001  what is written is made already
         self._layout = network_layouts(loop)[0]
         self._shape = RowShape.of(loop, self._layout.num_slots, self._layout.num_numbers)
@@ -77,8 +78,8 @@ class FilledReplay:
         )
 
 
-class _Nothing:
-    """A tail and a catalogue in which nothing ever comes."""
+class _NoTail:
+    """In which nothing ever comes."""
 
     def read(self, revision: int, limit: int) -> Tail:  # noqa: ARG002
         return Tail([], revision, math.inf)
@@ -86,8 +87,14 @@ class _Nothing:
     def latest(self, num: int, up_to_revision: int) -> Sequence[RewardedDecision]:  # noqa: ARG002
         return []
 
+
+class _ShopItems:
+    """500 items as the world `shop` has them; for `weights` nobody asks."""
+
     def changed_since(self, revision: int) -> tuple[Sequence[StoredItem], int]:
-        return [], revision
+        return [
+            StoredItem(f"i{k}", {"category": k % 20}, 0.0, deleted=False) for k in range(revision, _NUM_ITEMS)
+        ], _NUM_ITEMS
 
 
 class OurStep:
