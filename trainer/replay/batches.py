@@ -85,7 +85,7 @@ def _nothing_after(columns: Columns, items: ItemTable, num: int) -> dict[str, An
 def _what_followed(columns: Columns, items: ItemTable, rows: NDArray[np.int64]) -> dict[str, Any]:
     """The same fields, of rows that are terminated or have a next row."""
     terminated = columns.terminated[rows]
-    next_rows = np.where(terminated, NO_ROW, columns.next_row[rows])
+    next_rows = np.where(terminated, NO_ROW, columns.next_row[rows]).astype(np.int64)
     following = np.where(terminated, 0, next_rows)
     state_slots, state_numbers = columns.state_slots[following], columns.state_numbers[following]
     candidates = columns.candidates[following]
