@@ -1,8 +1,10 @@
 """The peer of `bench.learner`: the same update over TorchRL's loss modules, target update and replay buffer.
 
-Embeddings, heads and sizes are this project's own modules; all else is written as TorchRL's examples write it. Left out,
-to the peer's advantage: the L2 penalties on the actor's output and on ids, and the figures for people.
+Embeddings, heads and sizes are this project's own modules; all else is written as TorchRL's examples write it. Left
+out, to the peer's advantage: the L2 penalties on the actor's output and on ids, and the figures for people.
 """
+
+import logging
 
 import torch
 from tensordict import TensorDict
@@ -19,6 +21,8 @@ from trainer.networks import ActorHead, Embeddings, Mlp
 from trainer.replay.batch import TransitionBatch
 
 _MAX_REWARD = 10.0
+
+logging.getLogger("torchrl").setLevel(logging.WARNING)  # it tells of every buffer
 
 
 class TorchRlStep:
@@ -53,7 +57,9 @@ class TorchRlStep:
         self._num_updates += 1
         is_ddpg = isinstance(self._loss, DDPGLoss)
         value_loss, actor_loss = (
-            (self._loss.loss_value, self._loss.loss_actor) if is_ddpg else (self._loss.value_loss, self._loss.actor_loss)
+            (self._loss.loss_value, self._loss.loss_actor)
+            if is_ddpg
+            else (self._loss.value_loss, self._loss.actor_loss)
         )
         _descend(self._critic_optimizer, value_loss(batch)[0])
         if self._num_updates % self._actor_delay == 0:
@@ -164,6 +170,6 @@ def _filled(batch: TransitionBatch, batch_size: int) -> TensorDictReplayBuffer:
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
     optimizer.step()
     optimizer.zero_grad()

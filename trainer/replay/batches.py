@@ -44,9 +44,7 @@ def with_candidates(batch: TransitionBatch, columns: Columns, items: ItemTable) 
     )
 
 
-def _shown(
-    columns: Columns, items: ItemTable, rows: NDArray[np.int64], positions: NDArray[np.int64]
-) -> dict[str, Any]:
+def _shown(columns: Columns, items: ItemTable, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> dict[str, Any]:
     """The fields of a batch that are of the impressions themselves, without the candidates."""
     num, shown = len(rows), columns.slate[rows, positions]
     return {

@@ -1,4 +1,4 @@
-"""A hash table of rows in arrays: dicts of five million strings take gigabytes, and the garbage collector walks them."""
+"""A hash table of rows, in arrays: a dict of five million strings takes a gigabyte."""
 
 from collections.abc import Iterator
 
