@@ -28,9 +28,10 @@ _NUM_PEERS = 10_000
 """Transitions in the buffers that are compared."""
 _WARM_UPS = 20
 _ABOUT_UPDATES = """
-One update: a minibatch of 64 from the replay buffer, the estimator's step, the agent's and the target's. Networks, sizes
-and rates are those of simulators/virtualtb.toml on both sides. TorchRL: `DDPGLoss` or `TD3Loss`, `SoftUpdate`,
-`TensorDictReplayBuffer`, torch's fused Adam. Its rows of `raw` have no estimator; ours fits one even then.
+One update: a minibatch of 64 from the replay buffer, the estimator's step, the agent's and the target's. Networks,
+sizes and rates are those of simulators/virtualtb.toml on both sides. TorchRL (`pip install torchrl` beside the
+`learner` extra lets it take part): `DDPGLoss` or `TD3Loss`, `SoftUpdate`, `TensorDictReplayBuffer`, torch's fused
+Adam. Its rows of `raw` have no estimator; ours fits one even then.
 """.strip()
 _ABOUT_MEMORY = """
 Measured in a process of its own, torch included, after the buffer was really filled: ids as the ranker makes them,
