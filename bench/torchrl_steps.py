@@ -143,8 +143,8 @@ def _ddpg_loss(actor: TensorDictModule, critic: TensorDictModule) -> DDPGLoss:
 
 
 def _td3_loss(actor: TensorDictModule, critic: TensorDictModule) -> TD3Loss:
-    """Two critics one after the other: `vmap` over them takes longer at these sizes."""
-    return TD3Loss(actor, critic, bounds=(-1.0, 1.0), loss_function="l2", deactivate_vmap=True)
+    """Both critics at once, by `vmap`: one after the other takes a tenth longer."""
+    return TD3Loss(actor, critic, bounds=(-1.0, 1.0), loss_function="l2")
 
 
 def _filled(batch: TransitionBatch, batch_size: int) -> TensorDictReplayBuffer:

@@ -71,15 +71,13 @@ class SessionIndex:
         self._sessions[row] = 0 if key is None else hash(key) or 1
         if key is None:
             return [(row, NO_ROW)]
-        last = next(self._last.find(self._sessions[row]), NO_ROW)
-        earlier, later = self._around(entry, last)
-        self._join(earlier, row)
-        self._join(row, later)
-        if later == NO_ROW:
-            self._make_last(row, instead_of=earlier)
-        links = [] if earlier == NO_ROW else [_link(self._entry_of(earlier), entry, self._timeout_seconds)]
-        following = (row, NO_ROW) if later == NO_ROW else _link(entry, self._entry_of(later), self._timeout_seconds)
-        return [*links, following]
+        earlier, later = self._around(entry, next(self._last.find(self._sessions[row]), NO_ROW))
+        self._join(earlier.row if earlier else NO_ROW, row)
+        self._join(row, later.row if later else NO_ROW)
+        if later is None:
+            self._make_last(row, instead_of=earlier.row if earlier else NO_ROW)
+        links = [_link(earlier, entry, self._timeout_seconds)] if earlier else []
+        return [*links, _link(entry, later, self._timeout_seconds) if later else (row, NO_ROW)]
 
     def remove(self, row: int) -> list[Link]:
         """What came before the removed row has no next one then: the row after it is not what really came next."""
@@ -91,12 +89,15 @@ class SessionIndex:
             self._make_last(earlier, instead_of=row)
         return [] if earlier == NO_ROW else [(earlier, NO_ROW)]
 
-    def _around(self, entry: Entry, last: int) -> tuple[int, int]:
-        """The rows before and after an entry in a session with this last row; nearly always the last one and none."""
-        earlier, later = last, NO_ROW
-        while earlier != NO_ROW and self._entry_of(earlier) > entry:
-            earlier, later = int(self._before[earlier]) - 1, earlier
+    def _around(self, entry: Entry, last: int) -> tuple[Entry | None, Entry | None]:
+        """What comes before and after an entry in a session with this last row; nearly always the last one and none."""
+        earlier, later = self._entry(last), None
+        while earlier is not None and earlier > entry:
+            earlier, later = self._entry(int(self._before[earlier.row]) - 1), earlier
         return earlier, later
+
+    def _entry(self, row: int) -> Entry | None:
+        return None if row == NO_ROW else self._entry_of(row)
 
     def _join(self, earlier: int, later: int) -> None:
         """One follows on the other; either may be `NO_ROW`."""
