@@ -84,6 +84,9 @@ def _train(options: argparse.Namespace) -> None:
     _need("torch", "the learner", "learner")
     settings, loop = _process(options)
     _need_what_learns(loop)
+    from trainer.share import leave_room
+
+    leave_room(settings)
     from trainer.run import run_train
 
     run_train(settings, loop, stopped_by_signals())

@@ -77,6 +77,10 @@ class Settings(BaseModel):
     champion_poll_seconds: float = Field(default=0.5, gt=0)
     items_poll_seconds: float = Field(default=1.0, gt=0)
     keep_policies: int = Field(default=20, ge=1)
+    train_threads: int = Field(default=1, ge=1)
+    """Of the learner. Its networks are small: more threads cost more than they bring."""
+    train_nice: int = Field(default=10, ge=0, le=19)
+    """The learner's niceness: where cores are short, the ranker and ingest come first."""
     log_retention_seconds: float = Field(default=3600.0, ge=0)
     """How long the SQL event log keeps records that ingest has committed."""
 
@@ -129,3 +133,11 @@ class Settings(BaseModel):
                     f"{_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']} (found {e['input']!r})" for e in error.errors()
                 )
             ) from error
+
+
+def bound_library_threads(num: int) -> None:
+    """Of the libraries below numpy and torch, before they are loaded: they make as many as there are cores, and take
+    them all for a large product. What the environment says already stays.
+    """
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", str(num))

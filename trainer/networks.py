@@ -77,8 +77,10 @@ class Embeddings(nn.Module):
 
     def id_penalty(self) -> Tensor:
         """The sum of squares of the tables of 100 rows or more: ids, of which each is seen seldom."""
+        if max(self._sizes, default=0) < _MIN_PENALIZED_CARDINALITY:
+            return torch.zeros(())
         large = [table.square().sum() for table in self.tables if table.shape[0] >= _MIN_PENALIZED_CARDINALITY]
-        return torch.stack(large).sum() if large else torch.zeros((), device=self.state_mean.device)
+        return torch.stack(large).sum()
 
     def _embedded(self, layout: Layout, slots: Tensor, offsets: Tensor) -> Tensor:
         """[..., T · d]: a vector a table of the layout."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import bootstrapped, mean_squared_error, polyak_update, slate_value
+from trainer.agents.losses import bootstrapped, mean_squared_error, slate_value
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import export, slate_head
@@ -64,7 +64,7 @@ class DqnAgent(WithTarget[QNetwork]):
         penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
         self._optimizer.differentiate(loss + penalty)
         self._optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return {"agent_loss": loss.item(), "q_mean": q.mean().item()}
 
     def _network(self, loop: Loop, view: View) -> QNetwork:

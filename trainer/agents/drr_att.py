@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import bootstrapped, expected_value, mean_squared_error, polyak_update
+from trainer.agents.losses import bootstrapped, expected_value, mean_squared_error
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import JointHead, SlateHead, export, slate_head
@@ -61,7 +61,7 @@ class DrrAttAgent(WithTarget[ActorCritic]):
         id_penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
         self._optimizer.differentiate(critic - gain + penalty + id_penalty)
         self._optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return {"agent_loss": critic.item(), "q_mean": q.mean().item()}
 
     @torch.no_grad()
