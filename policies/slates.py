@@ -6,10 +6,10 @@ position given the items above it, so that their product is the slate's.
 """
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +19,11 @@ from schemas.sections import GreedyExploration, SoftmaxExploration
 # At temperatures below this part of the scores' spread, Gumbel noise would drown in rounding and ties would no longer
 # be drawn evenly. Scores are float32, whose neighbours then still lie 60 temperatures apart: the softmax is the same.
 _MIN_TEMPERATURE_OF_SPREAD = 1e-9
+_LEAST_LOGIT = -600.0
+"""From here on exp(logit), and sums of it, are doubles of full precision; far below they would underflow."""
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnSlate:
+class DrawnSlate(msgspec.Struct, frozen=True):
     indices: list[int]  # [K], in the order drawn
     propensities: list[float]  # [K]
     explored: bool
@@ -61,10 +62,18 @@ def draw_slate(
     numbers = uniforms(seed, k + n if softmax else k)
     # The largest of logit + Gumbel noise is a draw of the softmax, and the largest of what is left one of the softmax
     # over what is left (Yellott 1977), whatever was taken from it uniformly in between.
-    keys = logits - np.log(-np.log(numbers[k:])) if softmax else logits.copy()
+    keys = logits + _gumbel(numbers[k:]) if softmax else logits.copy()
     coins = numbers[:k].tolist()
     indices = _drawn(keys, coins, exploration.epsilon)
     return DrawnSlate(indices, _propensities(logits, indices, exploration), min(coins) < exploration.epsilon)
+
+
+def _gumbel(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gumbel noise −log(−log u) of uniform numbers u, which it overwrites."""
+    for _ in range(2):
+        np.log(numbers, out=numbers)
+        np.negative(numbers, out=numbers)
+    return numbers
 
 
 def slate_propensities(
@@ -80,8 +89,9 @@ def slate_propensities(
 
 def _draw_uniformly(n: int, k: int, seed: int) -> DrawnSlate:
     k = min(k, n)
-    taken: list[int] = []
-    indices = [_take_uniformly(taken, number, n) for number in uniforms(seed, k).tolist()]
+    indices: list[int] = []
+    for number in uniforms(seed, k).tolist():
+        indices.append(_uniform_of_left(indices, number, n))
     return DrawnSlate(indices, [1.0 / (n - position) for position in range(k)], explored=k > 0)
 
 
@@ -90,27 +100,21 @@ def _drawn(keys: NDArray[np.float64], coins: list[float], epsilon: float) -> lis
 
     Overwrites the keys of what is drawn.
     """
-    taken: list[int] = []
-    indices = []
+    indices: list[int] = []
     for coin in coins:
-        if coin < epsilon:
-            i = _take_uniformly(taken, coin / epsilon, len(keys))  # uniform again, given that it lies below epsilon
-        else:
-            i = int(keys.argmax())
-            insort(taken, i)
+        # A coin below epsilon is, divided by it, uniform again.
+        i = _uniform_of_left(indices, coin / epsilon, len(keys)) if coin < epsilon else int(keys.argmax())
         keys[i] = -math.inf
         indices.append(i)
     return indices
 
 
-def _take_uniformly(taken: list[int], number: float, n: int) -> int:
-    """Of 0 … n − 1 without `taken`, which is sorted, the one at the part `number` of the way; adds it to them."""
-    left = n - len(taken)
+def _uniform_of_left(taken: Sequence[int], number: float, n: int) -> int:
+    """Of 0 … n − 1 without `taken`, the one at the part `number` of the way."""
+    ordered, left = sorted(taken), n - len(taken)
     rank = min(int(number * left), left - 1)
-    # taken[j] − j of those left lie below taken[j]: where that is at most the rank, taken[j] lies below the one wanted.
-    i = rank + bisect_right(range(len(taken)), rank, key=lambda j: taken[j] - j)
-    insort(taken, i)
-    return i
+    # ordered[j] − j of those left lie below ordered[j]: where that is at most the rank, it lies below the one wanted.
+    return rank + bisect_right(range(len(ordered)), rank, key=lambda j: ordered[j] - j)
 
 
 def _logits(scores: NDArray[np.floating], exploration: SoftmaxExploration | GreedyExploration) -> NDArray[np.float64]:
@@ -137,21 +141,37 @@ def _propensities(
 def _softmax_shares(logits: NDArray[np.float64], indices: Sequence[int]) -> list[float]:
     """exp(zᵢ) / Σ exp(z) over what is left, for each position [K].
 
-    The sums run from what is never drawn upwards, in logarithms: nothing is subtracted, and nothing underflows.
+    The sums run from what is never drawn upwards: nothing is subtracted, so nothing cancels.
     """
-    drawn: NDArray[np.float64] = logits[list(indices)]
+    at = np.array(indices, np.intp)
+    if logits[logits.argmin()] < _LEAST_LOGIT:
+        return _softmax_shares_of_far_apart(logits, at)
+    weights = np.exp(logits)
+    drawn = weights[at].tolist()
+    weights[at] = 0.0
+    left, shares = float(np.add.reduce(weights)), []
+    for weight in reversed(drawn):
+        left += weight
+        shares.append(weight / left)
+    shares.reverse()
+    return shares
+
+
+def _softmax_shares_of_far_apart(logits: NDArray[np.float64], at: NDArray[np.intp]) -> list[float]:
+    """The same in logarithms, at three times the cost: nothing underflows."""
+    drawn = logits[at]
     log_left = np.empty(len(drawn) + 1)  # of what is left after the last position, after the one before it, …
-    log_left[0] = _log_sum_of_others(logits, indices)
+    log_left[0] = _log_sum_of_others(logits, at)
     log_left[1:] = drawn[::-1]
     np.logaddexp.accumulate(log_left, out=log_left)
     return np.exp(drawn - log_left[:0:-1]).tolist()  # type: ignore[no-any-return]  # numpy's stubs say Any
 
 
-def _log_sum_of_others(logits: NDArray[np.float64], indices: Sequence[int]) -> float:
-    if len(indices) == len(logits):
+def _log_sum_of_others(logits: NDArray[np.float64], at: NDArray[np.intp]) -> float:
+    if len(at) == len(logits):
         return -math.inf
     others = logits.copy()
-    others[list(indices)] = -math.inf
+    others[at] = -math.inf
     largest = others[others.argmax()]
     others -= largest
     return float(largest) + math.log(np.exp(others, out=others).sum())
