@@ -21,7 +21,7 @@ Floats: TypeAlias = NDArray[np.float32]
 Tensors: TypeAlias = Mapping[str, Floats]
 
 _LAYER_NORM_EPSILON = np.float32(1e-5)
-_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_ZERO, _ONE = np.array(0.0, np.float32), np.float32(1.0)  # an array, as a scalar would be made one at each use
 _ITEMS_AT_ONCE = 8_192  # bounds the memory that making the vectors of a large catalogue takes
 
 
@@ -92,7 +92,7 @@ class _Towers:
         biases[:] = out[:, -1]
 
     def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
-        scores: Floats = state_vector @ items.vectors
+        scores: Floats = state_vector.dot(items.vectors)
         scores += items.biases
         return scores
 
@@ -207,8 +207,10 @@ class _Features:
 
     def __call__(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
         """Features [..., F] of slots [..., S] and numbers [..., G]."""
+        scaled: Floats = (np.asarray(numbers, np.float32) - self._mean) / self._scale
+        if not self._num_tables:
+            return scaled
         slots = np.asarray(slots, np.intp)
-        scaled = (np.asarray(numbers, np.float32) - self._mean) / self._scale
         rows = self._rows.take(slots + self._offsets, axis=0)  # [..., S, d]
         if self._has_pooled:
             rows = self._pooled(rows, (slots != 0) | self._single)
@@ -254,7 +256,7 @@ class _Mlp:
     def __call__(self, x: Floats) -> Floats:
         """[..., in] → [..., out]."""
         weight, bias = self.linears[0]
-        first = x @ weight
+        first = x.dot(weight)  # of one vector it takes half the time of `@`
         first += bias
         return self.after_first(first)
 
@@ -262,7 +264,7 @@ class _Mlp:
         """What follows on the first linear layer's output [..., H], which is overwritten."""
         for norm, (weight, bias) in zip(self._norms, self.linears[1:], strict=True):
             hidden = x if norm is None else _normed(x, *norm)
-            x = np.maximum(hidden, _ZERO, out=hidden) @ weight
+            x = np.maximum(hidden, _ZERO, out=hidden).dot(weight)
             x += bias
         return x
 
