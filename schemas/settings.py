@@ -52,6 +52,11 @@ class Settings(BaseModel):
     """Of each worker's spool; past it `/feedback` answers 503."""
     log_patience_seconds: float = Field(default=1.0, gt=0, le=30)
     """How long an answer waits for the event log before the spool takes over."""
+    max_recommends: int = Field(default=128, ge=1)
+    """`/recommend` requests that a worker answers at a time; one more hears 503 at once. What is answered waits for no
+    more than so many; a client that keeps more connections busy is better served by another worker."""
+    max_feedbacks: int = Field(default=4_096, ge=1)
+    """`/feedback` requests that wait for the event log at a time; the same."""
     durable_decisions: bool = False
     """Whether `/recommend` answers only when the decision is in the event log, or in the spool."""
     virtualtb: Path | None = None
