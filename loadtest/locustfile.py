@@ -12,7 +12,6 @@ from itertools import count
 from random import Random
 from typing import Any, ClassVar
 
-import gevent
 import msgspec
 import numpy as np
 from kafka.errors import KafkaError  # type: ignore[import-untyped]  # it brings no types
@@ -53,13 +52,8 @@ class Run:
 
 def attempt(session: FastHttpSession, method: str, path: str, body: bytes) -> Answer:
     """One request, counted by locust; a failure has the problem document's words."""
-    with session.request(
-        method,
-        path,
-        data=body,
-        headers=Run.plan.headers,
-        catch_response=True,  # type: ignore[arg-type]  # bytes will do
-    ) as response:
+    options: dict[str, Any] = {"data": body, "headers": Run.plan.headers}
+    with session.request(method, path, catch_response=True, **options) as response:
         headers = response.headers or {}
         answer = Answer(response.status_code, response.content or b"", headers.get("Retry-After", ""))
         if not answer.is_good:
@@ -118,7 +112,7 @@ class Shopper(FastHttpUser):
 
     def _ask(self, path: str, content: RecommendRequest | list[FeedbackEvent]) -> Answer:
         body = _ENCODE(content)
-        return ask(lambda: attempt(self.client, "POST", path, body), gevent.sleep, self._is_over, self._jitter)
+        return ask(lambda: attempt(self.client, "POST", path, body), time.sleep, self._is_over, self._jitter)
 
     def _is_over(self) -> bool:
         return self.environment.runner is None or self.environment.runner.state in OVER
@@ -142,7 +136,7 @@ class Producer(User):
         if events_taken := Run.plan.outbox.take():
             self._send(events_taken)
         else:
-            gevent.sleep(_IDLE_SECONDS)
+            time.sleep(_IDLE_SECONDS)
 
     def on_stop(self) -> None:
         """What is still waiting goes too."""
@@ -154,7 +148,7 @@ class Producer(User):
     def _send(self, taken: list[FeedbackEvent]) -> None:
         is_acknowledged = self._attempt(taken)
         while not is_acknowledged and not self._is_over():
-            gevent.sleep(_IDLE_SECONDS)
+            time.sleep(_IDLE_SECONDS)
             is_acknowledged = self._attempt(taken)
         Run.plan.tally.sent((str(event.event_id) for event in taken), is_acknowledged=is_acknowledged)
 
@@ -185,24 +179,22 @@ def _messages(decision_id: str, response: Response) -> list[FeedbackEvent]:
 # ------------------------------------------------------------------ the run
 
 
-@events.init_command_line_parser.add_listener
 def _add_options(parser: LocustArgumentParser) -> None:
     add_options(parser)
 
 
-@events.init.add_listener
 def _begin(environment: Environment, **_: Any) -> None:
     assert environment.parsed_options is not None
     try:
         Run.plan = make_plan(environment.parsed_options)
     except (LoopFileError, WorldError, ThresholdsError) as error:
         _give_up(str(error))
+    time.sleep(0.001)  # gevent's: its timers, --run-time too, count from when its loop ran last
     if Run.plan.kafka:
         Producer.fixed_count = Run.plan.num_producers
         environment.user_classes.append(Producer)
 
 
-@events.test_start.add_listener
 def _fill_catalogue(environment: Environment, **_: Any) -> None:
     """Once the ranker is up; with several processes only the first one does it."""
     items = Run.plan.product.catalogue()
@@ -214,7 +206,7 @@ def _fill_catalogue(environment: Environment, **_: Any) -> None:
         body = _ENCODE(items[first : first + MAX_ITEMS_PER_PUT])
         put = ask(
             lambda body=body: attempt(session, "PUT", "/items", body),  # type: ignore[misc]  # mypy and defaults
-            gevent.sleep,
+            time.sleep,
             lambda: time.monotonic() > deadline,
             Random(0),
         )
@@ -222,17 +214,14 @@ def _fill_catalogue(environment: Environment, **_: Any) -> None:
             _give_up(f"{environment.host} does not take items: {put.status} {put.body[:300].decode(errors='replace')}")
 
 
-@events.report_to_master.add_listener
 def _tell(data: dict[str, Any], **_: Any) -> None:
     data["steadyrank"] = Run.plan.tally.take()
 
 
-@events.worker_report.add_listener
 def _hear(data: Mapping[str, Any], **_: Any) -> None:
     Run.plan.tally.add(data["steadyrank"])
 
 
-@events.quitting.add_listener
 def _conclude(environment: Environment, **_: Any) -> None:
     """Writes the figures and judges them, in the process that has them all."""
     if isinstance(environment.runner, WorkerRunner):
@@ -273,3 +262,14 @@ def _route(entry: StatsEntry) -> dict[str, float]:
 def _give_up(why: str) -> None:
     sys.stderr.write(f"{why}\n")
     raise SystemExit(BAD_INPUT)
+
+
+for event, listener in (
+    (events.init_command_line_parser, _add_options),
+    (events.init, _begin),
+    (events.test_start, _fill_catalogue),
+    (events.report_to_master, _tell),
+    (events.worker_report, _hear),
+    (events.quitting, _conclude),
+):
+    event.add_listener(listener)  # type: ignore[no-untyped-call]  # locust's

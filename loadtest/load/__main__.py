@@ -24,7 +24,7 @@ HERE = Path(__file__).parents[1]
 BROKEN, BAD_INPUT = 1, 2
 NUM_PRODUCERS = 2
 
-_STOP_SECONDS = 20
+_STOP_SECONDS = 40
 """What locust's users have at the end to finish their page."""
 
 

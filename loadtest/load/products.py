@@ -137,7 +137,8 @@ class LoopVisit:
     def _events(self, answer: Recommendation) -> Iterator[Event]:
         """From the top down, until the user has seen enough. Without items events speak of the whole decision."""
         seen = self._product.loop.reward.seen
-        for item_id in [item.item_id for item in answer.items] or [None]:
+        shown: list[str | None] = [item.item_id for item in answer.items]
+        for item_id in shown or [None]:
             if seen is not None:
                 yield Event(seen, item_id=item_id)
             kinds = list(self._kinds())

@@ -39,7 +39,7 @@ class Tally:
         if not self.decisions:
             return None
         begin, end = min(self.decisions), max(self.decisions) + 1
-        since = end - min(END_SHARE * (end - begin), MAX_END_SECONDS)
+        since = end - 1 - min(END_SHARE * (end - begin), MAX_END_SECONDS)  # the last second may be a short one
         num = sum(n for second, n in self.decisions.items() if second >= since)
         return sum(reward for second, reward in self.rewards.items() if second >= since) / num
 
