@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from loadtest.load.asking import Answer, ask
-from loadtest.load.products import LoopProduct, WorldProduct
+from loadtest.load.products import LoopProduct, Response, WorldProduct
 from loadtest.load.tally import Tally, compare
 from schemas.loop_file import parse_loop, read_loop
-from schemas.messages import RankedItem, Recommendation
+from schemas.messages import Features, RankedItem, Recommendation
 from simulators.shop import Shop
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +53,7 @@ def test_users_of_a_loop_file_click_what_they_look_at_and_end_their_sessions() -
     assert [item.item_id for item in product.catalogue()] == ["load-0", "load-1", "load-2"]
     assert all(set(item.features) == {"price"} for item in product.catalogue())
     visit = product.visit(np.random.default_rng(0))
-    responses, contexts = [], []
+    responses, contexts = list[Response](), list[Features]()
     while not responses or not responses[-1].is_last:
         contexts.append(visit.request().context or {})
         responses.append(visit.respond(recommendation("a", "b")))
