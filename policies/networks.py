@@ -174,8 +174,9 @@ class _Attention(_Joint):
         if self._interest is None:
             return super()._of_pairs(u, v)
         z = self._interest.found(v[self._d :].T, u[self._d :])  # [N, F, d]
-        of_product = (v[: self._d].T * (u[: self._d] + z.sum(axis=1))) @ self._of_product
-        return of_product + z.reshape(len(z), len(self._of_found)) @ self._of_found
+        pairs: Floats = (v[: self._d].T * (u[: self._d] + z.sum(axis=1))) @ self._of_product
+        pairs += z.reshape(len(z), len(self._of_found)) @ self._of_found
+        return pairs
 
     def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
         h = self.outputs(state_vector, items)  # [N, D]

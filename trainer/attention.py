@@ -45,6 +45,7 @@ class HistoryAttention(nn.Module):
 
     def forward(self, item_features: Tensor, history: History) -> Tensor:
         """Gives z [B, N, F · d] of items with features [B, N, Fi], one feature of kind `items` after the other."""
-        queries = self.query(item_features[..., self._id_at : self._id_at + self._dim]).split(self._dim, dim=-1)
-        rows, there = (part.split(self._lengths, dim=1) for part in history)
-        return torch.cat([attend(q, h, h, mask) for q, h, mask in zip(queries, rows, there, strict=True)], dim=-1)
+        queries = self.query(item_features[..., self._id_at : self._id_at + self._dim])
+        rows, there = (torch.split(part, self._lengths, dim=1) for part in history)
+        of_features = zip(torch.split(queries, self._dim, dim=-1), rows, there, strict=True)
+        return torch.cat([attend(q, h, h, mask) for q, h, mask in of_features], dim=-1)

@@ -175,7 +175,8 @@ class AttentionHead(JointHead):
         self, state_features: Tensor, item_features: Tensor, mask: Tensor | None = None, history: History | None = None
     ) -> Tensor:
         h = self.outputs(state_features, item_features, history)  # [B, N, D]
-        seen = h + attend(*self.attention(h).chunk(3, dim=-1), mask)
+        q, k, v = self.attention(h).chunk(3, dim=-1)
+        seen = h + attend(q, k, v, mask)
         scores: Tensor = self.out(torch.relu(seen)).squeeze(-1)
         return scores
 

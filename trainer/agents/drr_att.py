@@ -1,4 +1,4 @@
-"""An actor-critic over candidate sets whose actor lets them see each other, for `interaction = "attention"`."""
+"""An actor-critic over candidate sets with attention over history and candidates, for `interaction = "attention"`."""
 
 from copy import deepcopy
 
