@@ -32,12 +32,12 @@ class QNetwork(nn.Module):
         """Q [B, N] of items (slots [B, N, Si], numbers [B, N, Gi]; there where mask [B, N]) in states (slots [B, S],
         numbers [B, G]).
         """
-        q: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
-        return q
+        return self.policy_scores(state, items, mask)
 
-    def policy_scores(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def policy_scores(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """What the policy's tensors compute [B, N]: Q, or what ranks as it does."""
-        scores: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
+        history = self.view.history(state[0])
+        scores: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask, history)
         return scores
 
     def heads(self) -> list[nn.Parameter]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.loop_file import Loop
+from trainer.attention import History
 from trainer.network_setup import rescale
 from trainer.networks import Embeddings
 from trainer.replay.statistics import NumberStatistics
@@ -63,6 +64,17 @@ class View(nn.Module):
         with torch.no_grad():
             features = self._shared.items(slots, numbers)
         return features if self._own is None else features + self._own.items(slots, torch.zeros_like(numbers))
+
+    def history(self, slots: Tensor) -> History | None:
+        """What candidates attend to in states with slots [B, S]; None where there is nothing, or nobody does."""
+        if self._shared is None:
+            return self._first.history(slots)
+        with torch.no_grad():
+            shared = self._shared.history(slots)
+        own = None if self._own is None else self._own.history(slots)
+        if shared is None or own is None:
+            return shared
+        return shared[0] + own[0], shared[1]
 
     def trained(self) -> Iterable[nn.Parameter]:
         """The parameters that the agent's loss may move."""
