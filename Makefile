@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := -c constraints.txt -e '.[learner,simulators,studies,dev]'
+# A file's tests stay in one process, and with them the Kafka or PostgreSQL that they share.
+FAST_TESTS := $(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile
 DEMO_SECONDS ?= 120
 WORLD ?= shop
 
@@ -47,10 +49,11 @@ bench-ingest: setup ## Kafka to committed rows, beside the raw consumer and the 
 	$(BIN)/python -m bench.ingest
 
 check: lint types ## Lint, types, and the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(FAST_TESTS)
 
 test: setup ## Every test, on real parts
-	$(BIN)/python -m pytest
+	$(FAST_TESTS)
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .
