@@ -4,7 +4,7 @@ import sqlite3
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -149,7 +149,7 @@ def _accepted(server: Server) -> int:
 
 
 def _stored(path: Path) -> int:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         values = connection.execute("SELECT value FROM log_records WHERE topic = 'feedback'")
         return sum(len(msgspec.json.decode(value, type=list[Any])) for (value,) in values)
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import pytest
-
 from bench.paced import NO_ANSWER, drive
 
 BODY = b'{"a": 1}'
@@ -88,9 +86,15 @@ def test_a_server_that_hangs_up_gave_no_answer() -> None:
     assert paced.statuses == {NO_ANSWER: 10}
 
 
-@pytest.mark.parametrize("rate", [1_000.0])
-def test_a_slow_server_is_offered_as_much_as_a_fast_one(rate: float) -> None:
+def test_a_server_that_is_not_there_gave_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    paced = drive(f"http://127.0.0.1:{port}/", [BODY], rate=50, seconds=0.2)
+    assert paced.statuses == {NO_ANSWER: 10}
+
+
+def test_a_slow_server_is_offered_as_much_as_a_fast_one() -> None:
     with serving(pause_seconds=0.002) as url:
-        paced = drive(url, [BODY], rate=rate, seconds=0.3)
+        paced = drive(url, [BODY], rate=1_000, seconds=0.3)
     assert len(paced.due) == 300
     assert paced.latency.max() > 0.2  # 300 requests of 2 ms each, offered within 0.3 s
