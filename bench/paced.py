@@ -80,7 +80,7 @@ class _Client:
         num, sent, start = round(rate * seconds), 0, time.perf_counter()
         while sent < num or self._busy:
             now = time.perf_counter() - start
-            while sent < num and sent / rate <= now and self._send(sent / rate, sent):
+            while sent < num and sent / rate <= now and self._send(sent / rate, sent, start):
                 sent += 1
             if sent == num and now > seconds + _PATIENCE_SECONDS:
                 break
@@ -90,16 +90,21 @@ class _Client:
             self._finish(connection, end, NO_ANSWER)
         return self._paced()
 
-    def _send(self, due: float, number: int) -> bool:
-        """Whether there was a connection to send it by."""
-        if not self._free:
-            if len(self._busy) >= MAX_CONNECTIONS:
-                return False
-            self._free.append(_Connection(self._connected()))
-        connection = self._free.popleft()
+    def _send(self, due: float, number: int, start: float) -> bool:
+        """Whether it was sent, or cannot be; False: it waits for a connection."""
+        if not self._free and len(self._busy) >= MAX_CONNECTIONS:
+            return False
+        try:
+            connection = self._free.popleft() if self._free else _Connection(self._connected())
+        except OSError:
+            self._results.append((due, time.perf_counter() - start - due, NO_ANSWER))
+            return True
         connection.due = due
         self._busy[connection.socket] = connection
-        connection.socket.sendall(self._requests[number % len(self._requests)])
+        try:
+            connection.socket.sendall(self._requests[number % len(self._requests)])
+        except OSError:
+            self._finish(connection, time.perf_counter() - start, NO_ANSWER)
         return True
 
     def _connected(self) -> socket.socket:

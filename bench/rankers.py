@@ -5,6 +5,7 @@ import os
 import random
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -177,6 +178,17 @@ def promote(settings: Settings, loop: Loop, tensors: Tensors) -> str:
     return version
 
 
+def champion(settings: Settings) -> str:
+    """The version of the policy that serves."""
+    engine = open_store(settings.store_url)
+    try:
+        found = PolicyRegistry(engine, time.time).champion()
+    finally:
+        engine.dispose()
+    assert found is not None, "prepare promoted one"
+    return found.version
+
+
 def _golden(loop: Loop, tensors: Tensors) -> Golden:
     network = SlateNetwork(loop, tensors) if loop.action.kind == "slate" else ActorNetwork(loop, tensors)
     state, item = network_layouts(loop)
@@ -215,11 +227,18 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Of the process and its children."""
-        return sum(times.user + times.system for times in (each.cpu_times() for each in _tree(self.pid)))
+        times = [each.cpu_times() for each in _tree(self.pid)]
+        return float(sum(each.user + each.system for each in times))
 
     def pss_bytes(self) -> int:
         """Memory, that which is shared counted by its share, of the process and its children."""
         return sum(int(each.memory_full_info().pss) for each in _tree(self.pid))
+
+    def metrics(self) -> dict[str, float]:
+        """Those of a ranker that have no labels, by name."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:  # noqa: S310 (our own server's)
+            lines = [line.split() for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {line[0]: float(line[1]) for line in lines if "{" not in line[0]}
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -248,6 +267,11 @@ def served(
         yield Server(process, port, log, time.perf_counter() - started)
     finally:
         process.kill()
+
+
+def module(name: str, *words: str) -> list[str]:
+    """The command that runs a module of this repository."""
+    return ["env", f"PYTHONPATH={ROOT}", "OMP_NUM_THREADS=1", sys.executable, "-m", name, *words]
 
 
 @contextmanager
