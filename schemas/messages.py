@@ -5,8 +5,7 @@ they cost a fifth of the pydantic models of the same shape (docs/decisions/0002)
 
 Where a field may be null, null means the same as absent.
 
-None holds another that holds it, so the garbage collector need not look at them (`gc=False`): at thousands of requests a
-second it would at most of the time that it takes.
+What comes from JSON has no cycles, so the garbage collector need not look for any in them (`gc=False`).
 """
 
 from datetime import datetime
