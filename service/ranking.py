@@ -242,12 +242,11 @@ def _check_ids(request: RecommendRequest) -> None:
 
 
 def _logged_items(pool: Pool, choice: Choice) -> list[LoggedItem]:
-    chosen = zip(choice.indices, choice.scores, choice.propensities, strict=True)
-    items = []
-    for position, (index, score, propensity) in enumerate(chosen):
-        item_id, features = pool.item(index)
-        items.append(LoggedItem(item_id, position, score, propensity, features))
-    return items
+    chosen = zip(pool.items(choice.indices), choice.scores, choice.propensities, strict=True)
+    return [
+        LoggedItem(item_id, position, score, propensity, features)
+        for position, ((item_id, features), score, propensity) in enumerate(chosen)
+    ]
 
 
 def _present(features: Features | None) -> Features:
