@@ -29,8 +29,9 @@ longer; rates are over the time from the first request due to the last answer. M
 accepted is {p99_ratio:.2f} × that at capacity, p50 {p50_ratio:.2f} ×.
 """.strip()
 _TOO_FEW = """
-**Twice the capacity was not offered**: {sent:,.0f} requests a second were sent. Either all connections waited
-for answers, as where nothing is refused, or the client had too little of its core, as on a busy machine. No figure is given for the target.
+**Twice the capacity was not offered**: {sent:,.0f} requests a second were sent. Either all connections waited for
+answers, as where nothing is refused, or the client had too little of its core, as on a busy machine. There is no figure
+for the target.
 """.strip()
 _ENOUGH = 1.8
 """Times the capacity that must really have been sent."""

@@ -30,7 +30,7 @@ ITEMS = [(f"i{i}", {"price": float(i % 10)}) for i in range(40)]
 def serving(settings: Settings, loop: Loop) -> Iterator[str]:
     """The server in a thread, on a port of its own; yields its URL."""
     stop = threading.Event()
-    listener = serve._listening(settings.model_copy(update={"port": 0}))
+    listener = serve.listen(settings.model_copy(update={"port": 0}))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=serve.run_serve, args=(settings, loop, stop, listener))
     thread.start()
