@@ -84,7 +84,10 @@ class _Client:
                 sent += 1
             if sent == num and now > seconds + _PATIENCE_SECONDS:
                 break
-            self._receive(start, max(0.0, sent / rate - now) if sent < num else _PATIENCE_SECONDS)
+            if sent < num:
+                self._receive(start, max(0.0, sent / rate - now))
+            elif self._busy:
+                self._receive(start, _PATIENCE_SECONDS)
         end = time.perf_counter() - start
         for connection in [*self._busy.values()]:
             self._finish(connection, end, NO_ANSWER)

@@ -6,6 +6,7 @@ every request more than it costs now to count. What a worker that died had count
 
 import asyncio
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ class WorkerMetrics:
         return generate_latest(all_of_them)
 
     def _write(self, path: Path) -> None:
-        new = path.with_suffix(".new")
+        new = path.with_suffix(f".{threading.get_ident()}.new")  # threads that answer /metrics write, too
         new.write_bytes(generate_latest(self._registry))
         new.replace(path)
 

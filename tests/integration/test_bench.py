@@ -1,24 +1,60 @@
-"""The benchmark runs, on real processes."""
+"""The benchmark on real processes: what it says is there to be believed."""
 
+import os
 import shutil
-import subprocess
-import sys
+import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from bench import serving
+from bench.rankers import Server, ask
+from bench.serving import Row
+from bench.wrk import wrk
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("wrk") is None, reason="there is no wrk on this machine: make bench installs it"),
+]
+
+BARE = Row("bare ASGI", "echo", serving.STANDARD)
+OURS = Row("100 candidates", "standard", serving.STANDARD)
 
 
-@pytest.mark.slow
-def test_serving_prints_a_row_for_each_server() -> None:
-    if shutil.which("wrk") is None:
-        pytest.skip("there is no wrk on this machine: make bench installs it")
-    command = [sys.executable, "-m", "bench.serving", "--quick"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stderr
-    rows = {cells[1].strip(): cells for line in ran.stdout.splitlines() if len(cells := line.split("|")) > 4}
-    for name in ("bare ASGI", "FastAPI + torch", "100 candidates"):
-        assert float(rows[name][3].replace(",", "")) > 0, name
-    assert float(rows["bare ASGI"][4]) == 1.0
-    assert float(rows["100 candidates"][4]) < 1.0, "a ranker does more than the bare server"
+def test_the_ranker_beside_the_bare_server(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    with ExitStack() as started:
+        servers, _, reply = serving._start(tmp_path, started, {"echo", "standard"})
+        ours, body = servers["standard"], serving.STANDARD.bodies(1)[0]
+        assert len(ask(servers["echo"].port, body)) == reply
+        assert ask(ours.port, body).count(b'"item_id"') == 10
+
+        rounds = serving._interleaved([BARE, OURS], servers, num=1, seconds=1)
+        assert [len(each) for each in rounds.values()] == [1, 1]
+        assert 0 < serving._ratio(rounds[OURS], rounds[BARE]) < 1, "a ranker does more than the bare server"
+        assert rounds[BARE][0].cpu_us < rounds[OURS][0].cpu_us
+        bare, _ = serving._table(rounds).splitlines()[2:]
+        assert bare.startswith("| bare ASGI | 16 | ")
+        assert " | 1.000 | 1.000 | " in bare
+
+        _agrees_with_wrk(ours)
+        refused = wrk(f"{ours.url}/recommend", [b'{"k": 0}'], connections=1, seconds=1)
+        assert refused.num_bad == refused.num_requests > 0
+    assert os.sched_getaffinity(0) == cores
+
+
+def _agrees_with_wrk(server: Server) -> None:
+    """On how many requests there were, and that none lasted longer than the round."""
+    before = _decisions(server)
+    load = wrk(f"{server.url}/recommend", serving.STANDARD.bodies(20), connections=4, seconds=1)
+    assert load.num_bad == 0
+    assert 0 < load.p50 <= load.p99 < load.seconds
+    assert 100 < load.num_requests <= _decisions(server) - before <= load.num_requests + 4  # sent, and not awaited
+
+
+def _decisions(server: Server) -> int:
+    """How many it has made."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return round(sum(float(line.split()[-1]) for line in lines if line.startswith("steadyrank_decisions_total")))

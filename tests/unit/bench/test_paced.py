@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+
 from bench.paced import NO_ANSWER, drive
 
 BODY = b'{"a": 1}'
