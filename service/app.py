@@ -5,6 +5,7 @@ There is no middleware, and no access log: both cost more than a recommendation.
 
 import hmac
 import logging
+import math
 import time
 
 from service.asgi import (
@@ -44,9 +45,15 @@ class App:
             "/feedback": self._feedback,
         }
         self._is_durable = parts.settings.durable_decisions
-        refused = parts.metrics.overloaded
-        self._recommend_room = Room(parts.settings.max_recommends, refused.labels("/recommend"))
-        self._feedback_room = Room(parts.settings.max_feedbacks, refused.labels("/feedback"))
+        settings, refused, recommender = parts.settings, parts.metrics.overloaded, parts.recommender
+        self._recommend_room = Room(
+            settings.max_recommends,
+            refused.labels("/recommend"),
+            settings.max_wait_seconds,
+            lambda: recommender.seconds_each,
+        )
+        # Events are checked in microseconds; what they wait for is the event log.
+        self._feedback_room = Room(settings.max_feedbacks, refused.labels("/feedback"), math.inf, lambda: 0.0)
         self._keys = [key.strip().encode() for key in parts.settings.api_keys.split(",") if key.strip()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

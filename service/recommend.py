@@ -106,6 +106,11 @@ class Recommender:
         self._unkept.forget(made.decision_id)
         return made.answer
 
+    @property
+    def seconds_each(self) -> float:
+        """What one answer takes, by the last ones."""
+        return self._choices.seconds_each
+
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
         return self._repeatable.answer(decision_id) or self._unstored.answer(decision_id)

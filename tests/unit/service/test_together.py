@@ -1,6 +1,7 @@
 """What comes in one turn of the event loop is answered at once, and apart where it must be."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -52,5 +53,19 @@ def test_who_has_gone_is_not_told() -> None:
         gone.cancel()
         bad_and_gone.cancel()
         assert await there == 9
+
+    asyncio.run(run())
+
+
+def test_it_knows_what_an_answer_takes() -> None:
+    def slowly(numbers: list[int]) -> list[int]:
+        time.sleep(0.01 * len(numbers))
+        return numbers
+
+    async def run() -> None:
+        together = Together(slowly)
+        for _ in range(3):
+            await asyncio.gather(*(together.ask(number) for number in range(2)))
+        assert together.seconds_each > 0.01 * (1 - 0.9**3) - 1e-9
 
     asyncio.run(run())
