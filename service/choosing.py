@@ -10,9 +10,11 @@ from policies.features import Encoded
 from policies.networks import Floats, ItemVectors
 from policies.noise import DrawnAction, draw_action, uniform_action
 from policies.policy import SlatePolicy, WeightsPolicy
+from policies.shortlists import draw_of_all, draw_with_shortlist
 from policies.slates import DrawnSlate, draw_slate
 from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from service.catalogue import number_vectors
+from service.indexed import IndexedVectors
 from service.pool import Pool
 
 SlateExploration = SoftmaxExploration | GreedyExploration
@@ -36,18 +38,36 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     explored: bool
     """Whether any part of it came from the uniform, or the wide, part of the exploration."""
     action: DrawnAction | None = None
+    shortlist: Sequence[int] | None = None
+    """Positions in the pool of those that were scored, where that is not all."""
 
 
 def choose_slate(policy: SlatePolicy, question: Question, exploration: SlateExploration) -> Choice:
     """Raises ValueError: the policy's scores are not finite."""
+    if question.pool.indexed is not None:
+        return _choose_of_shortlist(policy, question, question.pool.indexed, exploration)
     score = partial(policy.scores, policy.state_vector(question.state))
     scores = question.pool.scores(score, policy.item_vectors, items_see_each_other=policy.network.items_see_each_other)
     drawn = draw_slate(scores, question.k, exploration, question.seed)
     return _slate(drawn, scores[drawn.indices].tolist())
 
 
+def _choose_of_shortlist(
+    policy: SlatePolicy, question: Question, items: IndexedVectors, exploration: SlateExploration
+) -> Choice:
+    state_vector = policy.state_vector(question.state)
+    shortlist = items.shortlist(state_vector, np.array(question.pool.gone, np.intp))
+    drawn = draw_with_shortlist(shortlist, question.pool.eligible, question.k, exploration, question.seed)
+    scores = policy.scores(state_vector, items.take(np.array(drawn.indices, np.intp)))
+    slate = _slate(drawn, scores.tolist())
+    return msgspec.structs.replace(slate, shortlist=shortlist.rows.tolist())
+
+
 def choose_slate_by_chance(question: Question, exploration: SlateExploration) -> Choice:
-    drawn = draw_slate(None, question.k, exploration, question.seed, len(question.pool))
+    if question.pool.rows is None:
+        drawn = draw_of_all(question.pool.eligible, question.k, question.seed)
+    else:
+        drawn = draw_slate(None, question.k, exploration, question.seed, len(question.pool))
     return _slate(drawn, [0.0] * len(drawn.indices))
 
 

@@ -22,6 +22,8 @@ from storage.registry import Champion
 
 RETRY_SECONDS = 5.0
 """Until a policy that could not be loaded is tried again, unless another is promoted first."""
+COMMITTED_AT_ONCE = 1_000
+"""Items that change between two requests: a millisecond at most. All of them where there were none before."""
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +187,9 @@ class CatalogueWatcher:
 
     async def _take(self, items: Sequence[ChangedItem]) -> None:
         async with self._handle.changing:
-            serving = self._handle.current()
-            table = await asyncio.to_thread(self._tables.changed, serving.table, items, serving.policy)
-            self._handle.swap(replace(serving, table=table))
-        self._metrics.items.set(len(table))
+            num_at_once = COMMITTED_AT_ONCE if len(self._handle.current().table) else len(items)
+            for start in range(0, len(items), num_at_once):
+                serving, some = self._handle.current(), items[start : start + num_at_once]
+                change = await asyncio.to_thread(self._tables.change, serving.table, some, serving.policy)
+                self._handle.swap(replace(serving, table=change.commit()))
+        self._metrics.items.set(len(self._handle.current().table))

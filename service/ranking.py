@@ -154,6 +154,8 @@ class Ranker:
         decision = None
         if items or act.choice.action is not None:
             decision = self._decision(request, answer, items, question.seed, now)
+            if act.choice.shortlist is not None:
+                decision.shortlist = [question.pool.table.ids[row] for row in act.choice.shortlist]
         else:
             answer.reason = "the catalogue is empty: PUT /items, or send candidates"
         return Ranked(

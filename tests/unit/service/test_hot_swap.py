@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from policies.features import StateEncoder
 from policies.files import PolicyFileError
+from policies.networks import ItemVectors
 from schemas.messages import Features
 from service.catalogue import ChangedItem, ItemTables, Policy
 from service.hot_swap import RETRY_SECONDS, CatalogueWatcher, PolicyHandle, PolicyWatcher, StoreHealth
@@ -105,8 +106,8 @@ def world() -> Iterator[World]:
 def assert_vectors_are_the_policys(world: World) -> None:
     serving = world.handle.current()
     fresh = ItemTables(LOOP).seen_by(serving.table, serving.policy)
-    assert fresh.vectors is not None
-    assert serving.table.vectors is not None
+    assert isinstance(fresh.vectors, ItemVectors)
+    assert isinstance(serving.table.vectors, ItemVectors)
     assert (serving.table.vectors.vectors == fresh.vectors.vectors).all()
 
 
