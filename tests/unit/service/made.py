@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from policies.features import Layout, network_layouts
 from policies.files import Golden, golden_outputs, write_policy
+from policies.index import IndexTensors
 from policies.policy import SlatePolicy, WeightsPolicy, make_policy
 from schemas.loop_file import Loop, parse_loop
 from schemas.manifest import PolicyManifest
@@ -105,6 +106,7 @@ def write(
     version: str,
     created_at: float = 1_000.0,
     final_at: list[float] | None = None,
+    index: IndexTensors | None = None,
 ) -> PolicyManifest:
     """A policy folder as the learner writes it."""
     network = make_policy(loop, manifest(loop), tensors).network
@@ -134,6 +136,7 @@ def write(
         metrics={},
         revision=0,
         final_at=final_at or [],
+        index=index,
     )
 
 
