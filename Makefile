@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := -c constraints.txt -e '.[learner,simulators,studies,dev]'
+# A file's tests stay in one process, and with them the Kafka or PostgreSQL that they share.
+FAST_TESTS := $(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile
 DEMO_SECONDS ?= 120
 WORLD ?= shop
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kafka test check lint types format serve chaos outages garbage bench-ingest clean
+.PHONY: help setup demo demo-kafka test check lint types format serve chaos outages garbage bench wrk bench-ingest clean
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,14 +45,22 @@ outages: setup ## /recommend while Kafka, PostgreSQL, the learner, and all at on
 garbage: setup ## A million bad records among a hundred thousand good ones, to Kafka, and then an audit (5 minutes)
 	$(BIN)/python -m loadtest.garbage
 
+bench: setup wrk ## The ranker beside what the machine can do, and beside others; writes docs/performance.md (15 minutes)
+	$(BIN)/python -m bench
+
+wrk:
+	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq wrk; } || \
+		{ echo 'make bench needs wrk: apt-get install wrk, or your system'"'"'s own way to it' >&2; exit 1; }
+
 bench-ingest: setup ## Kafka to committed rows, beside the raw consumer and the raw upsert
 	$(BIN)/python -m bench.ingest
 
 check: lint types ## Lint, types, and the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(FAST_TESTS)
 
 test: setup ## Every test, on real parts
-	$(BIN)/python -m pytest
+	$(FAST_TESTS)
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

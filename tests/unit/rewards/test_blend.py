@@ -10,8 +10,8 @@ from trainer.rewards.mlp import MlpEstimator
 
 
 def test_the_weight_by_hand() -> None:
-    assert blend_weight(0.01, 3.0) == pytest.approx(0.01 / (0.01 + 0.99 / 80))  # .447
-    assert blend_weight(0.5, 3.0) == pytest.approx(80 / 81)
+    assert blend_weight(0.01, 3.0) == pytest.approx(0.01 / (0.01 + 0.99 / 10))  # .092
+    assert blend_weight(0.5, 3.0) == pytest.approx(10 / 11)
     assert blend_weight(0.0, 3.0) == 0.0
     assert blend_weight(-0.2, 3.0) == 0.0
     assert blend_weight(1.0, 3.0) == 1.0

@@ -1,0 +1,40 @@
+"""The ceiling of /feedback: the ranker, which checks events and acknowledges them, and keeps none.
+
+`python -m bench.acknowledging PORT FOLDER`
+"""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bench.echo import run
+from schemas.loop_file import read_loop
+from schemas.settings import Settings
+from service.app import create_app
+from service.bootstrap import make_parts
+from service.durable_log import Kept
+from service.feedback import FeedbackIntake, FeedbackRules
+from service.ids import IdSource
+from service.packing import Packer
+
+
+class Acknowledging(Packer):
+    """Takes all, writes nothing."""
+
+    async def append(self, elements: bytes) -> Kept:  # noqa: ARG002
+        return "log"
+
+
+def main(port: int, folder: Path) -> None:
+    settings = Settings(data=folder / "data", loop=folder / "loop.toml")
+    loop = read_loop(settings.loop)
+    parts = make_parts(settings, loop)
+    rules = FeedbackRules(loop.feedback_kinds, time.time, IdSource(b"validating.."))
+    intake = FeedbackIntake(rules, Acknowledging(parts.log, "feedback"), parts.metrics)
+    sys.setswitchinterval(0.0005)  # as `service.serve` does
+    run(create_app(replace(parts, feedback=intake)), port, has_lifespan=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,55 @@
+"""`python -m bench.footprint`: the ranker's memory, and how soon after its start it answers."""
+
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from bench.rankers import Server, Workload, module, prepare, ranker, served
+from bench.tables import Section, print_report, section, table
+from bench.wrk import wrk
+
+_WORKLOAD = Workload()
+_ABOUT = """
+Each of {starts} starts, in turn: from the start of the process to its first answer to /recommend, and PSS after
+{requests:,} requests or more (1,000 items, decision log on). The disk's cache is warm. Medians.
+""".strip()
+_ASKED = 1_000
+
+
+def report(*, quick: bool) -> str:
+    """One section of markdown."""
+    return measure(quick=quick).text
+
+
+def measure(*, quick: bool) -> Section:
+    """The section, and the figures of its targets."""
+    num_starts = 1 if quick else 7
+    measured: dict[str, list[tuple[float, float]]] = {"steadyrank serve": [], "FastAPI + torch": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, _WORKLOAD)
+        body = _WORKLOAD.bodies(1)[0]
+        for _ in range(num_starts):
+            with ranker(folder, _WORKLOAD) as server:
+                measured["steadyrank serve"].append(_measured(server))
+            with served(module("bench.plain", "PORT", str(folder)), folder, body) as server:
+                measured["FastAPI + torch"].append(_measured(server))
+    rows = [
+        (title, *(f"{median(column):.2f}" for column in zip(*each, strict=True))) for title, each in measured.items()
+    ]
+    about = _ABOUT.format(starts=num_starts, requests=_ASKED)
+    memory, start = (float(median(column)) for column in zip(*measured["steadyrank serve"], strict=True))
+    text = section("Footprint", table(("", "PSS MB", "start to first answer s"), rows), about)
+    return Section(text, {"memory": memory, "cold start": start})
+
+
+def _measured(server: Server) -> tuple[float, float]:
+    """PSS in MB, and seconds to the first answer."""
+    asked = 0
+    while asked < _ASKED:
+        asked += wrk(f"{server.url}/recommend", _WORKLOAD.bodies(), connections=4, seconds=1.0).num_requests
+    return server.pss_bytes() / 1e6, server.ready_seconds
+
+
+if __name__ == "__main__":
+    print_report(report, __doc__)
