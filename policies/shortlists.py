@@ -61,9 +61,8 @@ def draw_with_shortlist(
     keys = logits.copy()
     if isinstance(exploration, SoftmaxExploration):
         keys -= np.log(-np.log(numbers[k:]))
-    rows, num_by_policy = _drawn(keys, shortlist.rows.tolist(), eligible, numbers[:k].tolist(), exploration.epsilon)
-    propensities = _propensities(logits, shortlist.rows.tolist(), rows, len(eligible), exploration)
-    return DrawnSlate(rows, propensities, explored=num_by_policy < k)
+    rows, places, num_by_policy = _drawn(keys, shortlist.rows, eligible, numbers[:k].tolist(), exploration.epsilon)
+    return DrawnSlate(rows, _propensities(logits, places, len(eligible), exploration), explored=num_by_policy < k)
 
 
 def shortlist_propensities(
@@ -71,49 +70,57 @@ def shortlist_propensities(
 ) -> list[float]:
     """The propensity [K] of each row of a slate, given those above it; raises ValueError as `draw_with_shortlist`."""
     logits = _logits(shortlist.scores, exploration)
-    return _propensities(logits, shortlist.rows.tolist(), rows, num_eligible, exploration)
+    return _propensities(logits, [_place(shortlist.rows, row) for row in rows], num_eligible, exploration)
 
 
 def _drawn(
-    keys: NDArray[np.float64], listed: list[int], eligible: Eligible, coins: list[float], epsilon: float
-) -> tuple[list[int], int]:
-    """One row a coin [K], and how many of them the scores chose. Overwrites the keys [S] of what is drawn."""
-    places = {row: place for place, row in enumerate(listed)}
-    taken, rows, num_by_policy = [*eligible.gone], [], 0
+    keys: NDArray[np.float64], listed: NDArray[np.intp], eligible: Eligible, coins: list[float], epsilon: float
+) -> tuple[list[int], list[int | None], int]:
+    """A row a coin [K], the places of the rows on the list, and how many the scores chose. Overwrites the keys [S] of
+    what is drawn.
+    """
+    taken: list[int] = [*eligible.gone]
+    rows, places = list[int](), list[int | None]()
+    num_by_policy = 0
     for coin in coins:
-        best = int(keys.argmax())
+        best: int | None = int(keys.argmax())
         if coin < epsilon or keys[best] == -math.inf:
             # Uniform again, given on which side of epsilon it lies.
             number = coin / epsilon if coin < epsilon else (coin - epsilon) / (1.0 - epsilon)
             row = _take_uniformly(taken, number, eligible.num_rows)
+            best = _place(listed, row)
         else:
-            row = listed[best]
+            row = int(listed[best])
             insort(taken, row)
             num_by_policy += 1
-        if row in places:
-            keys[places[row]] = -math.inf
+        if best is not None:
+            keys[best] = -math.inf
         rows.append(row)
-    return rows, num_by_policy
+        places.append(best)
+    return rows, places, num_by_policy
+
+
+def _place(listed: NDArray[np.intp], row: int) -> int | None:
+    found = np.flatnonzero(listed == row)
+    return int(found[0]) if len(found) else None
 
 
 def _propensities(
     logits: NDArray[np.float64],
-    listed: list[int],
-    rows: Sequence[int],
+    places: Sequence[int | None],
     num_eligible: int,
     exploration: SoftmaxExploration | GreedyExploration,
 ) -> list[float]:
-    places = {row: place for place, row in enumerate(listed)}
-    drawn = [places[row] for row in rows if row in places]
+    """Of rows with these places [K] on the list, None of one that is not there."""
+    listed = [place for place in places if place is not None]
     of_policy = _softmax_shares if isinstance(exploration, SoftmaxExploration) else _greedy_shares
-    shares, num_left = iter(of_policy(logits, drawn)), len(listed)
+    shares, num_left = iter(of_policy(logits, listed)), len(logits)
     propensities = []
-    for position, row in enumerate(rows):
-        uniform = 1.0 / (num_eligible - position)
+    for position, place in enumerate(places):
         epsilon = exploration.epsilon if num_left else 1.0
         share = 0.0
-        if row in places:
+        if place is not None:
             share = next(shares)
             num_left -= 1
-        propensities.append((1.0 - epsilon) * share + epsilon * uniform)
+        propensities.append((1.0 - epsilon) * share + epsilon / (num_eligible - position))
     return propensities
