@@ -24,8 +24,8 @@ _NUM_REQUESTS = 300
 _NUM_QUERIES = 256
 _ABOUT = """
 CPU time of one request that names no candidates: JSON decoded, ranked, answer and decision encoded; in this process,
-the median of {requests} requests in {rounds} rounds, cases interleaved. Loop, network and contexts are those of the other
-sections (vectors of 16 numbers); an index from {threshold:,} items on. "Clusters": the embeddings of items lie around
+the median of {requests} requests in {rounds} rounds, cases interleaved. Loop, network and contexts are those of the
+other sections (vectors of 16 numbers); an index from {threshold:,} items on. "Clusters": embeddings of items lie around
 {clusters} centres, as those of a trained policy do; "noise": they are Gaussian, the worst case, where an index is of
 little use. "All scored" is the same policy without an index: a softmax over all of the catalogue. Recall@10 counts, of
 the ten best items of {queries} other states than those that the index was set by, those that are on the shortlist.

@@ -37,8 +37,8 @@ _SETTLED_SECONDS = 0.3
 _CALM_SECONDS = 10.0
 _ABOUT = """
 `steadyrank serve` on one core, {rate:g} requests a second at a steady pace from the other, half of them with 100
-candidates, half for the whole catalogue. Two policies take turns. "Latency" is from when a request was to be sent to its
-answer; "no swaps" is the same load on the same server before, for {calm:g} s: what the machine itself does.
+candidates, half for the whole catalogue. Two policies take turns. Latency is from when a request was to be sent to
+its answer; "no swaps" is the same load on the same server before, for {calm:g} s: what the machine itself does.
 Memory: how far the resident set rose above where it was before, as a part of one policy's files, and one for the policy
 that serves.
 """.strip()

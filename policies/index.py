@@ -25,7 +25,7 @@ SHORTLIST = 256
 MIN_RECALL = 0.98
 """Of the ten best, the part that a search must find on average."""
 NUM_BEST = 10
-CHUNK = 2_048
+CHUNK = 512
 """Items whose ids are taken at once: about half a millisecond, in which no other thread runs Python."""
 
 _SAMPLES_PER_LIST = 48

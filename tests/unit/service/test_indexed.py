@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from policies.files import PolicyFileError, read_policy
-from policies.index import IndexTensors, ItemIndex, build_index, fingerprints_of
+from policies.index import ItemIndex
 from policies.networks import ItemVectors
 from policies.policy import SlatePolicy
 from policies.shortlists import Shortlist, shortlist_propensities
@@ -37,17 +37,6 @@ def items(num: int = NUM) -> list[Item]:
     return [Item(f"i{i}", {"price": float(i % 11)}) for i in range(num)]
 
 
-def index_of(loop: Loop, put: Sequence[Item]) -> IndexTensors:
-    """As the learner makes it of these items."""
-    policy = plain(loop)
-    encoded = [policy.item_encoder.encode(item.item_id, item.features) for item in put]
-    slots = np.array([each.slots for each in encoded], np.int32)
-    numbers = np.array([each.numbers for each in encoded], np.float32)
-    state = policy.state_vector(policy.state_encoder.encode({"page": 3}))
-    vectors = policy.network.item_vectors(slots, numbers)
-    return build_index([item.item_id for item in put], vectors, fingerprints_of(slots, numbers), state[None])
-
-
 def plain(loop: Loop) -> SlatePolicy:
     policy = made.policy(loop)
     assert isinstance(policy, SlatePolicy)
@@ -55,7 +44,7 @@ def plain(loop: Loop) -> SlatePolicy:
 
 
 def indexed(loop: Loop = GREEDY, put: Sequence[Item] | None = None) -> SlatePolicy:
-    return replace(plain(loop), index=ItemIndex(index_of(loop, items() if put is None else put)))
+    return replace(plain(loop), index=ItemIndex(made.index_of(loop, items() if put is None else put)))
 
 
 def tables_of(policy: SlatePolicy, now: Sequence[Item], loop: Loop = GREEDY) -> ItemTable:
@@ -183,7 +172,7 @@ def test_scores_that_are_not_finite_fall_back() -> None:
 
 
 def test_the_index_of_a_policys_files_is_read_with_it_and_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    made.write(tmp_path, GREEDY, made.random_tensors(GREEDY), version="000001", index=index_of(GREEDY, items()))
+    made.write(tmp_path, GREEDY, made.random_tensors(GREEDY), version="000001", index=made.index_of(GREEDY, items()))
     policy = read_policy(tmp_path / "000001", GREEDY)
     assert isinstance(policy, SlatePolicy)
     assert policy.index is not None
