@@ -1,13 +1,14 @@
 """Policy files: a folder a version, written whole or not at all, and believed only after every byte was checked.
 
-`weights.safetensors`, `golden.safetensors` (inputs with the outputs that they must give) and `manifest.json`, which
-holds the sha256 of each file. Its own is that of its text with 64 zeros in the place of the digest.
+`weights.safetensors`, `golden.safetensors` (inputs with the outputs that they must give), of a large catalogue
+`index.safetensors` (its item vectors), and `manifest.json`, which holds the sha256 of each file. Its own is that of its
+text with 64 zeros in the place of the digest.
 """
 
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from policies.index import IndexTensors, ItemIndex
+from policies.index_files import MappedFile, index_tensors, write_index
 from policies.networks import ActorNetwork, Floats, SlateNetwork, Tensors
 from policies.policy import SlatePolicy, WeightsPolicy, make_policy
 from schemas.loop_file import Loop
-from schemas.manifest import GOLDEN_FILE, MANIFEST_FILE, WEIGHTS_FILE, PolicyManifest
+from schemas.manifest import GOLDEN_FILE, INDEX_FILE, MANIFEST_FILE, WEIGHTS_FILE, PolicyManifest
 
 GOLDEN_TOLERANCE = 1e-4
 """Absolute, and relative to the output."""
@@ -55,8 +58,9 @@ def write_policy(
     metrics: dict[str, float],
     revision: int,
     final_at: list[float],
+    index: IndexTensors | None = None,
 ) -> PolicyManifest:
-    """Makes the folder, on disk before it has its name; the keywords are the manifest's.
+    """Makes the folder, on disk before it has its name; the keywords but `index` are the manifest's.
 
     A folder of this name is replaced: a version that is registered is never given out again, so it was left by a
     writer that died. JSON has no NaN: metrics that are not finite are left out.
@@ -68,19 +72,25 @@ def write_policy(
         WEIGHTS_FILE: save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}),
         GOLDEN_FILE: save({f.name: np.ascontiguousarray(getattr(golden, f.name)) for f in fields(golden)}),
     }
+    temporary = _new_folder(folder)
+    digests = {name: _digest(content) for name, content in contents.items()}
+    if index is not None:
+        digests[INDEX_FILE] = write_index(temporary / INDEX_FILE, index)
     manifest = PolicyManifest(
         version=version,
         parent=parent,
         loop_hash=loop_hash,
         created_at=created_at,
-        sha256={name: _digest(content) for name, content in contents.items()} | {MANIFEST_FILE: _NO_DIGEST},
+        sha256=digests | {MANIFEST_FILE: _NO_DIGEST},
         metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
         revision=revision,
         final_at=final_at,
     )
     text = manifest.model_dump_json(indent=1).encode()
     contents[MANIFEST_FILE] = text.replace(_NO_DIGEST.encode(), _digest(text).encode())
-    _write_folder(folder, contents)
+    for name, content in contents.items():
+        (temporary / name).write_bytes(content)
+    _put_in_place(temporary, folder)
     return PolicyManifest.model_validate_json(contents[MANIFEST_FILE])
 
 
@@ -109,6 +119,8 @@ def read_policy(folder: Path, loop: Loop) -> SlatePolicy | WeightsPolicy:
         check_golden(policy.network, Golden(**golden))
     except (TypeError, ValueError, IndexError) as error:
         raise PolicyFileError(f"{folder / GOLDEN_FILE}: {error}") from error
+    if INDEX_FILE in manifest.sha256 and isinstance(policy, SlatePolicy):
+        return replace(policy, index=_read_index(folder / INDEX_FILE, manifest))
     return policy
 
 
@@ -148,26 +160,31 @@ def golden_outputs(network: SlateNetwork | ActorNetwork, golden: Golden) -> Floa
     return np.array(scores, np.float32)
 
 
-def _write_folder(folder: Path, contents: dict[str, bytes]) -> None:
-    temporary, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-    for leftover in (temporary, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, content in contents.items():
-        with (temporary / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_folder(temporary)
+def _new_folder(folder: Path) -> Path:
+    """An empty one beside it, under a name that is no version's."""
+    for state in ("new", "old"):
+        shutil.rmtree(_beside(folder, state), ignore_errors=True)
+    _beside(folder, "new").mkdir(parents=True)
+    return _beside(folder, "new")
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    for path in temporary.iterdir():
+        _sync(path)
+    _sync(temporary)
     if folder.exists():
-        folder.rename(replaced)
+        folder.rename(_beside(folder, "old"))
     temporary.rename(folder)
-    _sync_folder(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _sync(folder.parent)
+    shutil.rmtree(_beside(folder, "old"), ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _beside(folder: Path, state: str) -> Path:
+    return folder.with_name(f".{folder.name}.{state}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -182,6 +199,19 @@ def _read_tensors(folder: Path, name: str, manifest: PolicyManifest) -> dict[str
         return load(content)
     except SafetensorError as error:
         raise PolicyFileError(f"{folder / name} is not a safetensors file: {error}") from error
+
+
+def _read_index(path: Path, manifest: PolicyManifest) -> ItemIndex:
+    try:
+        mapped = MappedFile(path)
+    except (OSError, ValueError) as error:
+        raise PolicyFileError(f"{path} cannot be read: {error}") from error
+    if mapped.digest() != manifest.sha256[INDEX_FILE]:
+        raise PolicyFileError(f"{path} was altered: its sha256 is not the one that {MANIFEST_FILE} names")
+    try:
+        return ItemIndex(index_tensors(mapped.tensors()), mapped)
+    except ValueError as error:
+        raise PolicyFileError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> bytes:

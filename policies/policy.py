@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from policies.features import Encoded, ItemEncoder, StateEncoder
+from policies.index import ItemIndex
 from policies.networks import ActorNetwork, Floats, ItemVectors, SlateNetwork, Tensors
 from schemas.loop_file import Loop
 from schemas.manifest import PolicyManifest
@@ -32,6 +33,8 @@ class SlatePolicy(_Policy):
     """Scores candidates; a slate is drawn from the scores."""
 
     network: SlateNetwork
+    index: ItemIndex | None = None
+    """Of the catalogue as it was when the policy was made, if that was large."""
 
     def state_vectors(self, states: Sequence[Encoded]) -> Floats:
         """The vectors [B, D] of B encoded states."""

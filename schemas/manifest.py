@@ -4,6 +4,8 @@ from pydantic import BaseModel, ConfigDict
 
 WEIGHTS_FILE = "weights.safetensors"
 GOLDEN_FILE = "golden.safetensors"
+INDEX_FILE = "index.safetensors"
+"""Item vectors and their index, where the catalogue is large."""
 MANIFEST_FILE = "manifest.json"
 
 

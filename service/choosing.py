@@ -10,6 +10,7 @@ from policies.features import Encoded
 from policies.networks import Floats, ItemVectors
 from policies.noise import DrawnAction, draw_action, uniform_action
 from policies.policy import SlatePolicy, WeightsPolicy
+from policies.shortlists import draw_of_all, draw_with_shortlist
 from policies.slates import DrawnSlate, draw_slates, draw_uniform_slate
 from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from service.catalogue import number_vectors
@@ -36,21 +37,41 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     explored: bool
     """Whether any part of it came from the uniform, or the wide, part of the exploration."""
     action: DrawnAction | None = None
+    shortlist: Sequence[int] | None = None
+    """Positions in the pool of those that were scored, where that is not all."""
 
 
 def choose_slates(policy: SlatePolicy, questions: Sequence[Question], exploration: SlateExploration) -> list[Choice]:
-    """Of B questions of one k whose pools are of one size.
+    """Of B questions of one k whose pools are of one size, and all of a catalogue with an index or none.
 
     Raises ValueError: the policy's scores are not finite.
     """
     states = policy.state_vectors([each.state for each in questions])
-    scores = np.stack([_scores(policy, *each) for each in zip(states, questions, strict=True)])  # [B, N]
+    asked = list(zip(states, questions, strict=True))
+    if questions[0].pool.indexed is not None:
+        return [_choose_of_shortlist(policy, *each, exploration) for each in asked]
+    scores = np.stack([_scores(policy, *each) for each in asked])  # [B, N]
     drawn = draw_slates(scores, questions[0].k, exploration, [each.seed for each in questions])
     return [_slate(each, of_it[each.indices].tolist()) for each, of_it in zip(drawn, scores, strict=True)]
 
 
+def _choose_of_shortlist(
+    policy: SlatePolicy, state_vector: Floats, question: Question, exploration: SlateExploration
+) -> Choice:
+    items = question.pool.indexed
+    assert items is not None  # the caller makes sure
+    shortlist = items.shortlist(state_vector, np.array(question.pool.gone, np.intp))
+    drawn = draw_with_shortlist(shortlist, question.pool.eligible, question.k, exploration, question.seed)
+    scores = policy.scores(state_vector, items.take(np.array(drawn.indices, np.intp)))
+    slate = _slate(drawn, scores.tolist())
+    return msgspec.structs.replace(slate, shortlist=shortlist.rows.tolist())
+
+
 def choose_slate_by_chance(question: Question) -> Choice:
-    drawn = draw_uniform_slate(len(question.pool), question.k, question.seed)
+    if question.pool.rows is None:
+        drawn = draw_of_all(question.pool.eligible, question.k, question.seed)
+    else:
+        drawn = draw_uniform_slate(len(question.pool), question.k, question.seed)
     return _slate(drawn, [0.0] * len(drawn.indices))
 
 

@@ -9,10 +9,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from policies.features import Encoded
 from policies.files import PolicyFileError
 from policies.policy import SlatePolicy
 from service.catalogue import ChangedItem, ItemTables, Policy
+from service.indexed import IndexedVectors
 from service.live import Live
 from service.metrics import ServiceMetrics
 from service.pool import SAMPLE_SIZE
@@ -22,6 +25,8 @@ from storage.registry import Champion
 
 RETRY_SECONDS = 5.0
 """Until a policy that could not be loaded is tried again, unless another is promoted first."""
+COMMITTED_AT_ONCE = 1_000
+"""Items that change between two requests: a millisecond at most. All of them where there were none before."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,19 +122,43 @@ class PolicyWatcher:
             await self._failed(version, error)
             return
         async with self._handle.changing:
-            serving = self._handle.current()
-            warm = await asyncio.to_thread(self._warm, serving, policy)
+            replaced = [self._handle.current()]
+            warm = await asyncio.to_thread(self._warm, replaced[0], policy)
             self._handle.swap(warm)
         self._metrics.swaps.inc()
         self._metrics.policy_created.set(policy.created_at)
         self._live.swapped(version)
-        _log.info("policy %s serves", version)
+        self._tell(policy)
+        await asyncio.to_thread(_retire, replaced)
+
+    def _tell(self, policy: Policy) -> None:
+        index = policy.index if isinstance(policy, SlatePolicy) else None
+        self._metrics.index_recall.set(0.0 if index is None else index.recall)
+        self._metrics.index_probes.set(0 if index is None else index.num_probes)
+        if index is None:
+            _log.info("policy %s serves", policy.version)
+        elif index.num_probes:
+            found = f"{index.num_probes} lists at {100 * index.recall:.1f} %"
+            _log.info(
+                "policy %s serves; a search in its %d items looks into %s of the best",
+                policy.version,
+                len(index),
+                found,
+            )
+        else:
+            _log.warning(
+                "policy %s serves; its %d items do not lie in clusters: each request scores all",
+                policy.version,
+                len(index),
+            )
 
     def _warm(self, serving: Serving, policy: Policy) -> Serving:
         """Its item vectors made, and its network run once, so that the first request does not pay for it."""
         table = self._tables.seen_by(serving.table, policy)
         if not isinstance(policy, SlatePolicy):
             policy.action(self._default_state)
+        elif isinstance(table.vectors, IndexedVectors):
+            table.vectors.shortlist(policy.state_vectors([self._default_state])[0], np.empty(0, np.intp))
         elif table.vectors is not None and len(table):
             some = table.vectors.take(range(min(len(table), SAMPLE_SIZE)))  # where items see each other, all are N²
             policy.scores(policy.state_vectors([self._default_state])[0], some)
@@ -147,6 +176,13 @@ class PolicyWatcher:
         if self._handle.current().policy is None:
             async with self._handle.changing:
                 self._handle.swap(replace(self._handle.current(), reason=reason))
+
+
+def _retire(replaced: list[Serving]) -> None:
+    """Lets go of what served, in this thread: giving back the memory of a million items takes longer than a request."""
+    policy = replaced.pop().policy
+    if isinstance(policy, SlatePolicy) and policy.index is not None:
+        policy.index.release()
 
 
 class CatalogueWatcher:
@@ -185,7 +221,12 @@ class CatalogueWatcher:
 
     async def _take(self, items: Sequence[ChangedItem]) -> None:
         async with self._handle.changing:
-            serving = self._handle.current()
-            table = await asyncio.to_thread(self._tables.changed, serving.table, items, serving.policy)
-            self._handle.swap(replace(serving, table=table))
-        self._metrics.items.set(len(table))
+            num_at_once = COMMITTED_AT_ONCE if len(self._handle.current().table) else len(items)
+            for start in range(0, len(items), num_at_once):
+                serving, some = self._handle.current(), items[start : start + num_at_once]
+                change = await asyncio.to_thread(self._tables.change, serving.table, some, serving.policy)
+                self._handle.swap(replace(serving, table=change.commit()))
+                replaced = [serving.table]
+                del serving
+                await asyncio.to_thread(replaced.clear)
+        self._metrics.items.set(len(self._handle.current().table))

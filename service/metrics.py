@@ -60,6 +60,10 @@ class ServiceMetrics:
         self.failed_loads = Counter("steadyrank_policy_failed_loads", "Policies not loaded", registry=registry)
         # When the policy that serves was made, seconds since the epoch; 0 while there is none.
         self.policy_created = Gauge("steadyrank_policy_created_at", "When the policy was made", registry=registry)
+        # Of the ten best items of recent states, the part that a search in the policy's index finds; 0: it has none.
+        self.index_recall = Gauge("steadyrank_index_recall", "Recall@10 of the item index", registry=registry)
+        # Lists of the index that a search looks into; 0 where there is no index, or each request scores all its items.
+        self.index_probes = Gauge("steadyrank_index_probes", "Lists a search looks into", registry=registry)
         # From a reward being final to the first answer of a policy trained on it.
         self.freshness = Histogram(
             "steadyrank_feedback_to_served_seconds",

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from policies.features import Encoded, FeatureError, ItemEncoder
 from policies.networks import Floats, ItemVectors
 from policies.seeds import seed_of, uniforms
+from policies.shortlists import Eligible
 from schemas.messages import Candidate, Features, Id, RecommendRequest
 from service.catalogue import ItemTable
+from service.indexed import IndexedVectors
 from service.problems import ProblemError, check_id, refused
 
 MAX_SET = 10_000
@@ -33,9 +35,22 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
     table: ItemTable
     rows: NDArray[np.intp] | None  # [N] in the table, of no account where `given` has the item; None: all of the table
     given: Mapping[int, Given]  # by position
+    gone: Sequence[int] = ()
+    """Rows that are excluded all the same, sorted, where `rows` is None as picking out the others would cost too much:
+    positions are rows then."""
 
     def __len__(self) -> int:
-        return len(self.table) if self.rows is None else len(self.rows)
+        return len(self.table) - len(self.gone) if self.rows is None else len(self.rows)
+
+    @property
+    def indexed(self) -> IndexedVectors | None:
+        """By which a shortlist is made, where it is all of a large catalogue."""
+        return self.table.vectors if self.rows is None and isinstance(self.table.vectors, IndexedVectors) else None
+
+    @property
+    def eligible(self) -> Eligible:
+        """Its positions."""
+        return Eligible(len(self) + len(self.gone), self.gone)
 
     def items(self, positions: Sequence[int]) -> list[tuple[str, Features]]:
         """Their ids and their features. (All rows at once: a number taken out of an array alone costs more.)"""
@@ -62,14 +77,16 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
         known, rows = self.table.vectors, self.rows
         assert known is not None  # the table is the policy's
         if rows is None:
+            assert isinstance(known, ItemVectors)  # of an index there is a shortlist
             return score(known)
         if self.given:
             return score(self._vectors(known, rows, make_vectors([each.encoded for each in self.given.values()])))
         # Nearly all: scoring all costs less than picking out the vectors.
-        all_of_it = 2 * len(rows) > len(known) and not items_see_each_other
-        return score(known)[rows] if all_of_it else score(known.take(rows))
+        if isinstance(known, ItemVectors) and 2 * len(rows) > len(known) and not items_see_each_other:
+            return score(known)[rows]
+        return score(known.take(rows))
 
-    def _vectors(self, known: ItemVectors, rows: NDArray[np.intp], given: ItemVectors) -> ItemVectors:
+    def _vectors(self, known: ItemVectors | IndexedVectors, rows: NDArray[np.intp], given: ItemVectors) -> ItemVectors:
         if len(given) == len(rows):
             return given
         vectors, at = known.take(rows), list(self.given)
@@ -112,6 +129,8 @@ def _all_but(excluded: Collection[str], table: ItemTable) -> Pool:
         return Pool(table, None, {})
     if len(gone) == len(table):
         raise _all_excluded(excluded)
+    if table.vectors is None or isinstance(table.vectors, IndexedVectors):
+        return Pool(table, None, {}, sorted(gone))
     return Pool(table, np.delete(np.arange(len(table)), gone), {})
 
 

@@ -128,12 +128,13 @@ class Ranker:
         some hundred numbers costs as much for sixteen requests as for one.
         """
         acts: dict[int, Act] = {}
-        alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        alike: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
         for i, each in enumerate(asked):
             if self._is_control(each.request.user_id or each.request.session_id or each.decision_id):
                 acts[i] = Act(self._by_chance(each.question), "control")
             else:
-                alike[id(each.serving.policy), len(each.question.pool), each.question.k].append(i)
+                pool = each.question.pool
+                alike[id(each.serving.policy), len(pool), each.question.k, pool.indexed is None].append(i)
         for places in alike.values():
             acts |= zip(places, self._act([asked[i] for i in places]), strict=True)
         return [acts[i] for i in range(len(asked))]
@@ -185,6 +186,8 @@ class Ranker:
         decision = None
         if items or act.choice.action is not None:
             decision = self._decision(asked.request, answer, items, question.seed, now)
+            if act.choice.shortlist is not None:
+                decision.shortlist = [question.pool.table.ids[row] for row in act.choice.shortlist]
         else:
             answer.reason = "the catalogue is empty: PUT /items, or send candidates"
         return Ranked(

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.files import Golden, golden_outputs, write_policy
+from policies.index import INDEX_THRESHOLD, IndexTensors
 from policies.networks import ActorNetwork, SlateNetwork, Tensors
 from schemas.loop_file import Loop
 from storage.registry import PolicyRegistry
 from storage.reward_tail import TrainingRow
 from trainer.evaluation.gate import Verdict, judge
+from trainer.item_index import item_index
 from trainer.replay.replay import FirstTrained, ProbeStates, Replay
 from trainer.rewards.stabilizers import Stabilized
 
@@ -46,6 +48,7 @@ class Publisher:
         clock: Callable[[], float],
         *,
         keep_policies: int,
+        index_threshold: int = INDEX_THRESHOLD,
     ) -> None:
         self._loop = loop
         self._folder = folder
@@ -53,6 +56,7 @@ class Publisher:
         self._trainings = trainings
         self._clock = clock
         self._keep_policies = keep_policies
+        self._index_threshold = index_threshold
         self._trained: FirstTrained | None = None  # of a publication that failed half-way
 
     def publish(self, learner: Stabilized, replay: Replay, figures: dict[str, float], *, has_learned: bool) -> Verdict:
@@ -71,7 +75,8 @@ class Publisher:
         tensors, probe = learner.policy_tensors(), _trimmed(replay.probe(NUM_PROBES))
         golden = _golden(probe, learner)
         with np.errstate(all="ignore"):  # what is not finite is the gate's to find
-            replica = golden_outputs(_network(self._loop, tensors), golden)
+            network = _network(self._loop, tensors)
+            replica = golden_outputs(network, golden)
             verdict = judge(self._loop, tensors, probe, golden.outputs, replica, has_learned=has_learned)
         if verdict.passed and self._trained is None:
             self._trained = replay.first_trained()
@@ -86,6 +91,7 @@ class Publisher:
             metrics=figures | verdict.metrics,
             revision=replay.revision,
             final_at=_quantiles(self._trained.final_at) if verdict.passed and self._trained else [],
+            index=self._index(network, replay) if verdict.passed else None,
         )
         self._registry.publish(manifest, "published" if verdict.passed else "rejected")
         if verdict.passed:
@@ -95,6 +101,12 @@ class Publisher:
             _LOG.error("train: policy %s is rejected: %s", version, "; ".join(verdict.reasons))
         self._prune()
         return verdict
+
+    def _index(self, network: SlateNetwork | ActorNetwork, replay: Replay) -> IndexTensors | None:
+        """Only two towers have vectors by whose product items score."""
+        if isinstance(network, ActorNetwork) or self._loop.network.interaction != "dot":
+            return None
+        return item_index(network, replay, self._index_threshold)
 
     def _promote(self, version: str) -> None:
         self.parent = version

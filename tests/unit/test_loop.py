@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, event
 
 from policies.files import read_manifest, read_policy
-from policies.policy import WeightsPolicy
+from policies.index import fingerprints_of
+from policies.policy import SlatePolicy, WeightsPolicy
 from schemas.loop_file import Loop
 from storage.database import StoreUnavailableError, migrate, open_store
 from storage.registry import PolicyRegistry
@@ -360,6 +361,30 @@ def test_many_final_times_become_evenly_spaced_quantiles(world: World) -> None:
     final_at = read_manifest(world.folder / "policies" / "000001").final_at
     assert len(final_at) == 256
     assert (final_at[0], final_at[-1]) == (15.0, 5.0 * 299 + 10.0)
+
+
+def test_of_a_large_catalogue_the_policys_files_hold_an_index(world: World) -> None:
+    publisher = world.learner._publisher
+    publisher._index_threshold = 11  # the catalogue has ten
+    world.decide(60)
+    world.learner.step()
+    world.source.catalogue.put("i10", {"kind": 3, "price": 1.0})
+    world.timer.now += 10.0
+    world.decide(60)
+    world.learner.step()
+    first, second = (read_policy(world.folder / "policies" / version, LOOP) for version in ("000001", "000002"))
+    assert isinstance(first, SlatePolicy)
+    assert isinstance(second, SlatePolicy)
+    assert first.index is None
+    assert second.index is not None
+    assert sorted(chain.from_iterable(second.index.ids())) == sorted(f"i{k}" for k in range(11))
+    place = next(i for i, item_id in enumerate(chain.from_iterable(second.index.ids())) if item_id == "i10")
+    encoded = second.item_encoder.encode("i10", {"kind": 3, "price": 1.0})
+    vectors = second.item_vectors([encoded])
+    np.testing.assert_allclose(second.index.vectors[place], vectors.vectors[:, 0], atol=1e-6)
+    np.testing.assert_allclose(second.index.biases[place], vectors.biases[0], atol=1e-6)
+    slots, numbers = np.array([encoded.slots]), np.array([encoded.numbers], np.float32)
+    assert second.index.fingerprints[place] == fingerprints_of(slots, numbers)[0]
 
 
 def test_the_story_of_a_decision_tells_what_trained_the_agent(world: World) -> None:

@@ -24,6 +24,15 @@ class ItemSource(Protocol):
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogueItems:
+    """The N items of the catalogue, encoded."""
+
+    ids: list[str]
+    slots: NDArray[np.int32]  # [N, Si]
+    numbers: NDArray[np.float32]  # [N, Gi]
+
+
 @dataclass(slots=True)
 class _Known:
     features: Features
@@ -60,6 +69,11 @@ class Items:
                 self._catalogue[item.item_id] = _Known(item.features, row)
         if changed:
             self._ids = list(self._catalogue)
+
+    def catalogue(self) -> CatalogueItems:
+        """As it was at the last refresh."""
+        rows = np.fromiter((known.row for known in self._catalogue.values()), np.intp, len(self._catalogue))
+        return CatalogueItems(self._ids, self.table.slots[rows], self.table.numbers[rows])
 
     def row(self, item_id: str, features: Features, *, lenient: bool) -> int:
         """The row of an item with all its features; raises `FeatureError`, where lenient it takes what fits."""

@@ -20,7 +20,7 @@ from trainer.replay.buffer import Buffer, EncodedDecision
 from trainer.replay.columns import RowShape
 from trainer.replay.encoding import DecisionEncoder, UnusableDecisionError, is_terminated
 from trainer.replay.item_table import PADDING
-from trainer.replay.items import Items, ItemSource
+from trainer.replay.items import CatalogueItems, Items, ItemSource
 from trainer.replay.sampler import Sampler
 from trainer.replay.statistics import NumberStatistics, mean_and_std
 from trainer.replay.waiting import Waiting
@@ -237,6 +237,10 @@ class Replay:
             item_numbers=table.numbers[candidates],
             mask=candidates != PADDING,
         )
+
+    def catalogue(self) -> CatalogueItems:
+        """What can be recommended now, as it was at the last `advance`."""
+        return self._items.catalogue()
 
     def number_statistics(self) -> NumberStatistics:
         """Over at most 10,000 decisions, evenly spaced in the buffer, and their candidates."""

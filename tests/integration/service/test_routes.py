@@ -252,7 +252,7 @@ def test_console_data_tells_what_happened(ranker: LocalRanker) -> None:
         "name": "store",
         "agent": "dqn",
         "estimator": "mlp",
-        "stabilizer": "srs",
+        "stabilizer": "blend",
         "wait_seconds": 10.0,
     }
     assert (data["policy"]["version"], data["policies"]["champion"]) == ("000001", "000001")

@@ -1,15 +1,19 @@
 """Loops and policies for these tests."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policies.features import Layout, network_layouts
 from policies.files import Golden, golden_outputs, write_policy
+from policies.index import IndexTensors, build_index, fingerprints_of
 from policies.policy import SlatePolicy, WeightsPolicy, make_policy
 from schemas.loop_file import Loop, parse_loop
 from schemas.manifest import PolicyManifest
+from schemas.messages import Features
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -97,6 +101,27 @@ def policy(loop: Loop, tensors: Tensors | None = None, **of_manifest: object) ->
     return make_policy(loop, manifest(loop, **of_manifest), tensors or random_tensors(loop))  # type: ignore[arg-type]  # passed on
 
 
+class Item(Protocol):
+    """One that was put."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def features(self) -> Features: ...
+
+
+def index_of(loop: Loop, put: Sequence[Item], tensors: Tensors | None = None) -> IndexTensors:
+    """As the learner makes it of these items."""
+    by = policy(loop, tensors)
+    assert isinstance(by, SlatePolicy)
+    encoded = [by.item_encoder.encode(item.item_id, item.features) for item in put]
+    slots = np.array([each.slots for each in encoded], np.int32)
+    numbers = np.array([each.numbers for each in encoded], np.float32)
+    state = by.state_vectors([by.state_encoder.encode({"page": 3})])[0]
+    vectors = by.network.item_vectors(slots, numbers)
+    return build_index([item.item_id for item in put], vectors, fingerprints_of(slots, numbers), state[None])
+
+
 def write(
     folder: Path,
     loop: Loop,
@@ -105,6 +130,7 @@ def write(
     version: str,
     created_at: float = 1_000.0,
     final_at: list[float] | None = None,
+    index: IndexTensors | None = None,
 ) -> PolicyManifest:
     """A policy folder as the learner writes it."""
     network = make_policy(loop, manifest(loop), tensors).network
@@ -134,6 +160,7 @@ def write(
         metrics={},
         revision=0,
         final_at=final_at or [],
+        index=index,
     )
 
 

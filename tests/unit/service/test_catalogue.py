@@ -1,5 +1,6 @@
 """An item table that was changed step by step is the one that is made at once."""
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,8 +38,8 @@ def assert_same(one: ItemTable, other: ItemTable) -> None:
     assert one.features == [other.features[row] for row in rows]
     np.testing.assert_array_equal(one.slots, other.slots[rows])
     np.testing.assert_array_equal(one.numbers, other.numbers[rows])
-    assert one.vectors is not None
-    assert other.vectors is not None
+    assert isinstance(one.vectors, ItemVectors)
+    assert isinstance(other.vectors, ItemVectors)
     np.testing.assert_allclose(one.vectors.vectors, other.vectors.vectors[:, rows], atol=1e-6)
     np.testing.assert_allclose(one.vectors.biases, other.vectors.biases[rows], atol=1e-6)
 
@@ -79,14 +80,28 @@ def test_all_items_can_go_and_come_back() -> None:
     assert_same(tables.changed(empty, items(2), POLICY), table_of(items(2)))
 
 
-def test_a_table_that_is_held_never_changes() -> None:
-    table = table_of(items(2))
-    ids, vectors = table.ids.copy(), table.vectors
-    assert vectors is not None
-    before = vectors.vectors.copy()
-    ItemTables(LOOP).changed(table, [Item("i0", {"price": 9.0}), Item("i1", deleted=True), Item("i5")], POLICY)
-    assert table.ids == ids
-    np.testing.assert_array_equal(vectors.vectors, before)
+def test_until_a_change_is_committed_the_table_is_as_it_was() -> None:
+    table = table_of(items(3))
+    held, vectors = copy.deepcopy(table), table.vectors
+    assert isinstance(vectors, ItemVectors)
+    puts = [Item("i0", {"price": 9.0}), Item("i1", deleted=True), Item("i5"), Item("i2", deleted=True)]
+    change = ItemTables(LOOP).change(table, puts, POLICY)
+    assert_same(table, held)
+    assert_same(change.commit(), table_of([Item("i0", {"price": 9.0}), Item("i5")]))
+    assert isinstance(held.vectors, ItemVectors)
+    np.testing.assert_array_equal(vectors.vectors, held.vectors.vectors)
+
+
+def test_any_order_of_puts_and_deletions_gives_the_items_that_are_left() -> None:
+    rng, tables, table = np.random.default_rng(0), ItemTables(LOOP), table_of([])
+    left: dict[str, Item] = {}
+    for _ in range(60):
+        changes = {
+            f"i{i}": Item(f"i{i}", {"price": float(p)}, bool(d)) for i, p, d in rng.integers((30, 9, 2), size=(9, 3))
+        }
+        table = tables.changed(table, [*changes.values()], POLICY)
+        left = {item_id: item for item_id, item in (left | changes).items() if not item.deleted}
+        assert_same(table, table_of([*left.values()]))
 
 
 def test_another_policy_sees_the_same_items_by_its_own_vectors() -> None:
@@ -107,5 +122,5 @@ def test_features_that_no_longer_fit_the_loop_file_count_as_absent() -> None:
 def test_for_weights_an_item_is_its_numbers_whatever_the_policy() -> None:
     loop = made.weights_loop()
     table = table_of([Item("a", {"taste": [1.0, 2.0]}), Item("b", {"taste": [3.0, 4.0]})], loop, policy=None)
-    assert table.vectors is not None
+    assert isinstance(table.vectors, ItemVectors)
     np.testing.assert_array_equal(table.vectors.vectors, [[1.0, 3.0], [2.0, 4.0]])

@@ -1,17 +1,22 @@
 """The watchers, on a registry and a catalogue of this test's own."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from policies.features import StateEncoder
-from policies.files import PolicyFileError
+from policies.files import PolicyFileError, read_policy
+from policies.networks import ItemVectors
+from policies.policy import SlatePolicy
 from schemas.messages import Features
 from service.catalogue import ChangedItem, ItemTables, Policy
 from service.hot_swap import RETRY_SECONDS, CatalogueWatcher, PolicyHandle, PolicyWatcher, StoreHealth
+from service.indexed import IndexedVectors
 from service.live import Live
 from service.metrics import ServiceMetrics
 from service.ranking import Serving
@@ -105,8 +110,8 @@ def world() -> Iterator[World]:
 def assert_vectors_are_the_policys(world: World) -> None:
     serving = world.handle.current()
     fresh = ItemTables(LOOP).seen_by(serving.table, serving.policy)
-    assert fresh.vectors is not None
-    assert serving.table.vectors is not None
+    assert isinstance(fresh.vectors, ItemVectors)
+    assert isinstance(serving.table.vectors, ItemVectors)
     assert (serving.table.vectors.vectors == fresh.vectors.vectors).all()
 
 
@@ -192,3 +197,53 @@ def test_deleted_items_go(world: World) -> None:
     world.look()
     assert world.handle.current().table.ids == ["i2"]
     assert world.count("items") == 1
+
+
+def test_many_changes_are_taken_over_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.hot_swap.COMMITTED_AT_ONCE", 3)
+    world.version, world.changes = "000001", [(1, Item("i0"))]
+    world.look()
+    num_of: list[int] = []
+    swap = world.handle.swap
+
+    def swapping(serving: Serving) -> None:
+        num_of.append(len(serving.table))
+        swap(serving)
+
+    monkeypatch.setattr(world.handle, "swap", swapping)
+    world.changes += [(2, Item(f"i{i}", {"price": i})) for i in range(8)] + [(2, Item("i0", deleted=True))]
+    world.look()
+    assert num_of == [3, 6, 7]
+    assert sorted(world.handle.current().table.ids) == [f"i{i}" for i in range(1, 8)]
+    assert_vectors_are_the_policys(world)
+    assert world.count("items") == 7
+
+
+def test_policies_with_an_index_are_swapped_and_what_they_found_is_told(world: World, tmp_path: Path) -> None:
+    """Old ones give back their memory, and answer all the same to whoever still holds them."""
+    world.changes = [(1, Item(f"i{i}", {"price": i % 9})) for i in range(200)]
+    put = [item for _, item in world.changes]
+    load: Callable[[str], Policy] = lambda version: read_policy(tmp_path / version, LOOP)  # noqa: E731 (it stands in for a method)
+    world.policies._load = load
+    for number in range(1, 4):
+        version, tensors = f"{number:06d}", made.random_tensors(LOOP, seed=number)
+        made.write(tmp_path, LOOP, tensors, version=version, index=made.index_of(LOOP, put, tensors))
+    held = []
+    for number in range(1, 4):
+        world.version = f"{number:06d}"
+        world.look()
+        held.append(world.handle.current())
+        world.changes.append((1 + number, Item(f"new{number}", {"price": number})))
+        world.look()
+        assert (world.serving, len(world.handle.current().table)) == (world.version, 200 + number)
+        assert world.count("index_recall") == pytest.approx(1.0, abs=0.02)
+        vectors = world.handle.current().table.vectors
+        assert isinstance(vectors, IndexedVectors)
+        assert len(vectors.fresh) == number
+    for number, serving in enumerate(held, 1):
+        assert isinstance(serving.table.vectors, IndexedVectors)
+        policy = made.policy(LOOP, made.random_tensors(LOOP, seed=number))
+        assert isinstance(policy, SlatePolicy)
+        expected = policy.item_vectors([policy.item_encoder.encode(item.item_id, item.features) for item in put])
+        found = serving.table.vectors.take([serving.table.rows[item.item_id] for item in put])
+        np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-6)

@@ -1,0 +1,232 @@
+"""`python -m bench.swaps`: a hundred swaps of the policy while requests come in."""
+
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from bench.large import clustered, index_of, policy_of, queries_of, table_of
+from bench.paced import Paced, paced
+from bench.rankers import Server, Workload, _golden, ask, policy_tensors, prepare, ranker
+from bench.tables import Section, print_report, section, table
+from loadtest.parts.process import wait_until
+from loadtest.parts.server import PartFailedError
+from policies.files import write_policy
+from policies.index import INDEX_THRESHOLD
+from policies.networks import Tensors
+from schemas.manifest import MANIFEST_FILE, PolicyManifest
+from schemas.settings import Settings
+from service.catalogue import ItemTable
+from storage.database import open_store
+from storage.registry import PolicyRegistry
+
+RATE = 200.0
+_NUM_QUERIES = 256
+_POLL_SECONDS = 0.05
+_SAMPLE_SECONDS = 0.005
+_SWAP_SECONDS = 60.0
+_SETTLED_SECONDS = 0.3
+_CALM_SECONDS = 10.0
+_ABOUT = """
+`steadyrank serve` on one core, {rate:g} requests a second at a steady pace from the other, half of them with 100
+candidates, half for the whole catalogue. Two policies take turns. Latency is from when a request was to be sent to
+its answer; "no swaps" is the same load on the same server before, for {calm:g} s: what the machine itself does.
+Memory: how far the resident set rose above where it was before, as a part of one policy's files, and one for the policy
+that serves.
+""".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    calm: Paced
+    load: Paced
+    swap_seconds: list[float]
+    memory_ratio: float
+
+
+def report(*, quick: bool) -> str:
+    """One section of markdown."""
+    return measure(quick=quick).text
+
+
+def measure(*, quick: bool) -> Section:
+    """The section, and the figures of its targets."""
+    sizes, num_swaps = ((1_000, 30_000), 5) if quick else ((1_000, 1_000_000), 100)
+    measured = {size: _run(Workload(num_items=size), num_swaps) for size in sizes}
+    times = [f"{when}: {what}" for when in ("no swaps", "swaps") for what in ("p50 ms", "p99", "longest")]
+    header = ("items", "failed", *times, "a swap takes s", "memory peak ÷ policy")
+    rows = [_row(*each) for each in measured.items()]
+    text = section(f"{num_swaps} swaps", table(header, rows), _ABOUT.format(rate=RATE, calm=_CALM_SECONDS))
+    last = measured[sizes[-1]]
+    figures = {
+        "swaps failed": float(sum(_failed(each) for each in measured.values())),
+        "swaps stall": float(last.load.latency.max()) * 1e3,
+        "swaps memory": last.memory_ratio,
+    }
+    return Section(text, {} if quick else figures)
+
+
+def _failed(measured: _Measured) -> int:
+    return int((measured.load.status != 200).sum())
+
+
+def _row(size: int, measured: _Measured) -> tuple[str, ...]:
+    times = [
+        f"{1e3 * seconds:.2f}"
+        for part in (measured.calm, measured.load)
+        for seconds in (part.percentile(50), part.percentile(99), float(part.latency.max()))
+    ]
+    swap_seconds = f"{median(measured.swap_seconds):.2f}"
+    return f"{size:,}", str(_failed(measured)), *times, swap_seconds, f"{measured.memory_ratio:.2f}"
+
+
+def _run(workload: Workload, num_swaps: int) -> _Measured:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = prepare(folder, workload)
+        versions = _written(settings, workload, num_swaps + 1)
+        whole = replace(workload, num_candidates=None).bodies(100)
+        bodies = [body for pair in zip(workload.bodies(100), whole, strict=True) for body in pair]
+        with ranker(folder, workload, {"champion_poll_seconds": str(_POLL_SECONDS)}) as server:
+            _swap(settings, server, versions[0], bodies[0])  # from now on both have an index
+            time.sleep(_SETTLED_SECONDS)
+            calm = paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_CALM_SECONDS)
+            return _under_load(settings, server, versions[1:], bodies, calm)
+
+
+def _under_load(
+    settings: Settings, server: Server, versions: Sequence[str], bodies: list[bytes], calm: Paced
+) -> _Measured:
+    size = sum(path.stat().st_size for path in (settings.policies_folder / versions[0]).iterdir())
+    swap_seconds: list[float] = []
+    memory = _Memory(server.pid)
+    before = memory.now()
+
+    def swap_all() -> None:
+        for version in versions:
+            started = time.perf_counter()
+            _swap(settings, server, version, bodies[0])
+            swap_seconds.append(time.perf_counter() - started)
+            time.sleep(_SETTLED_SECONDS)
+
+    swapping = threading.Thread(target=swap_all)
+    rounds = []
+    with memory:
+        swapping.start()
+        while swapping.is_alive():
+            rounds.append(paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_CALM_SECONDS))
+        swapping.join()
+    columns = (np.concatenate([getattr(each, name) for each in rounds]) for name in ("due", "latency", "status"))
+    load = Paced(*columns)
+    return _Measured(calm, load, swap_seconds, 1 + (memory.peak - before) / size)
+
+
+class _Memory(threading.Thread):
+    """The peak of a process's resident set, in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self._pid = pid
+        self._stopped = threading.Event()
+        self.peak = 0
+
+    def now(self) -> int:
+        return int(Path(f"/proc/{self._pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def run(self) -> None:
+        while not self._stopped.wait(_SAMPLE_SECONDS):
+            self.peak = max(self.peak, self.now())
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self.join()
+
+
+def _swap(settings: Settings, server: Server, version: str, body: bytes) -> None:
+    """Promotes it, and waits until it answers."""
+    engine = open_store(settings.store_url)
+    try:
+        PolicyRegistry(engine, time.time).promote(version, pinned=True)
+    finally:
+        engine.dispose()
+    if not wait_until(lambda: _acting(server, body) == version, _SWAP_SECONDS, _POLL_SECONDS):
+        raise PartFailedError(f"{version} is not swapped in: {server.log.read_text()[-2_000:]}")
+
+
+def _acting(server: Server, body: bytes) -> str:
+    answer = ask(server.port, body)
+    policy = msgspec.json.decode(answer)["policy"] if answer else None
+    return "" if policy is None else str(policy["version"])
+
+
+# ------------------------------------------------------------------ policies
+
+
+def _written(settings: Settings, workload: Workload, num: int) -> list[str]:
+    """Published versions: two policies in turn, whose large files are the same files under many names."""
+    engine = open_store(settings.store_url)
+    registry = PolicyRegistry(engine, time.time)
+    items, versions = table_of(workload), list[str]()
+    try:
+        for number in range(num):
+            version = registry.next_version()
+            folder = settings.policies_folder / version
+            if number < 2:
+                tensors = clustered(policy_tensors(workload.loop, number), number)
+                manifest = _write(folder, workload, tensors, items)
+            else:
+                manifest = _linked(folder, settings.policies_folder / versions[number - 2])
+            registry.publish(manifest, "published")
+            versions.append(version)
+    finally:
+        engine.dispose()
+    return versions
+
+
+def _write(folder: Path, workload: Workload, tensors: Tensors, items: ItemTable) -> PolicyManifest:
+    policy, index = policy_of(workload, tensors), None
+    if workload.num_items >= INDEX_THRESHOLD:
+        index = index_of(policy, items, queries_of(workload, policy, _NUM_QUERIES))
+    return write_policy(
+        folder,
+        tensors,
+        _golden(workload.loop, tensors),
+        version=folder.name,
+        parent=None,
+        loop_hash=workload.loop.hash,
+        created_at=time.time(),
+        metrics={},
+        revision=0,
+        final_at=[],
+        index=index,
+    )
+
+
+def _linked(folder: Path, other: Path) -> PolicyManifest:
+    """The same policy under another version; only the manifest is a new file."""
+    folder.mkdir()
+    for path in other.iterdir():
+        if path.name != MANIFEST_FILE:
+            os.link(path, folder / path.name)
+    text = (other / MANIFEST_FILE).read_text(encoding="utf-8").replace(other.name, folder.name)
+    digest = PolicyManifest.model_validate_json(text).sha256[MANIFEST_FILE]
+    nothing = "0" * len(digest)
+    unsigned = text.replace(digest, nothing)
+    text = unsigned.replace(nothing, hashlib.sha256(unsigned.encode()).hexdigest())
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    return PolicyManifest.model_validate_json(text)
+
+
+if __name__ == "__main__":
+    print_report(report, __doc__)
