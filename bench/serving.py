@@ -92,7 +92,7 @@ def report(*, quick: bool) -> str:
 def measure(*, quick: bool) -> Section:
     """The section, and the figures of its targets."""
     rows = [_BARE, _TORCH, _OURS] if quick else [*ROWS]
-    num_rounds, seconds = (1, 1.0) if quick else (5, 3.0)
+    num_rounds, seconds = (1, 1.0) if quick else (5, 2.0)
     with tempfile.TemporaryDirectory() as name, ExitStack() as started:
         servers, settings, reply = _start(Path(name), started, {row.server for row in rows})
         rounds = _interleaved(rows, servers, num_rounds, seconds)
