@@ -28,10 +28,11 @@ Server on one core, wrk on another, {rounds} interleaved rounds of {seconds:g} s
 and p99 are those of a saturated server. CPU is the server process's, all its threads. Share is of the bare ASGI
 application (uvicorn, uvloop, httptools; it reads the body, and its reply is as long as the ranker's) with as many
 connections, in the same round; by CPU, it is the ratio of CPU a request, which what else the machine does touches
-less. A request is {body:,} bytes long, a reply {reply:,}; requests for a whole catalogue
-name no candidates and are shorter. FastAPI + torch has the same network and the same draws, item vectors made once,
-one thread, pydantic in, a response model out, and no log. MLServer, LitServe, BentoML, TorchServe and Ray Serve are
-not measured here, nor is Gorse: its share of bare ASGI, {gorse:g}, and its p99, {gorse_p99:g} ms, are of another run.
+less. A request is {body:,} bytes long, a reply {reply:,}; requests for a whole catalogue name no candidates and are
+shorter. "No log" is the ranker with a log that acknowledges at once and keeps nothing. FastAPI + torch has the same
+network and the same draws, item vectors made once, one thread, pydantic in, a response model out, and no log.
+MLServer, LitServe, BentoML, TorchServe and Ray Serve are not measured here, nor is Gorse: its share of bare ASGI,
+{gorse:g}, and its p99, {gorse_p99:g} ms, are of another run.
 """.strip()
 _ABOUT_LEARNER = """
 p99 of /recommend, 1,000 items, 100 candidates, at half of what 16 connections got above ({rate:,.0f} requests a
@@ -73,6 +74,7 @@ ROWS = (
     Row("FastAPI + torch", "plain", STANDARD, 64),
     Row("100 candidates", "standard", STANDARD),
     Row("100 candidates", "standard", STANDARD, 64),
+    Row("100 candidates, no log", "no log", STANDARD),
     Row("100 candidates, mlp", "mlp", MLP),
     Row("catalogue of 1k", "standard", CATALOGUE),
     Row("catalogue of 10k", "large", LARGE),
@@ -136,6 +138,7 @@ def _start(folder: Path, started: ExitStack, names: set[str]) -> tuple[dict[str,
     others = {
         "echo": module("bench.echo", "PORT", str(reply)),
         "plain": module("bench.plain", "PORT", f"{folder}/standard"),
+        "no log": module("bench.acknowledging", "PORT", f"{folder}/standard"),
     }
     for name, command in others.items():
         if name in names:
