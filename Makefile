@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PACKAGES := -c constraints.txt -e '.[learner,simulators,studies,dev]'
+PACKAGES := -c constraints.txt -e '.[learner,simulators,studies,loadtest,dev]'
 # A file's tests stay in one process, and with them the Kafka or PostgreSQL that they share.
 FAST_TESTS := $(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile
 DEMO_SECONDS ?= 120
 WORLD ?= shop
+LOADTEST_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kafka test check lint types format serve chaos outages garbage bench wrk bench-ingest clean
+.PHONY: help setup demo demo-kafka test check lint types format serve chaos outages garbage bench wrk bench-ingest loadtest clean
 
 help: ## List what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +55,9 @@ wrk:
 
 bench-ingest: setup ## Kafka to committed rows, beside the raw consumer and the raw upsert
 	$(BIN)/python -m bench.ingest
+
+loadtest: setup ## Load by locust, which fails where a threshold is broken (LOADTEST_SECONDS=60 KAFKA=1)
+	$(BIN)/python -m loadtest.load --seconds $(LOADTEST_SECONDS) $(if $(KAFKA),--kafka)
 
 check: lint types ## Lint, types, and the fast tests
 	$(FAST_TESTS)

@@ -27,6 +27,7 @@ _MISTAKES = {
     "schemas.loop_file": "LoopFileError",
     "schemas.settings": "SettingsError",
     "service.up.preflight": "UpError",
+    "service.up.supervisor": "ChildFailedError",
     "simulators.world": "WorldError",
     "storage.database": "SchemaTooNewError",
     "trainer.run": "LearnerIsRunningError",
@@ -68,10 +69,17 @@ def _complain(error: Exception, status: int) -> int:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    settings, loop = _process(options)
+    if (options.workers or 1) > 1:
+        from service.workers import run_workers
+
+        program = (sys.executable, str(Path(__file__).absolute()))
+        run_workers(settings, program, options.workers, stopped_by_signals())
+        return
     from service.serve import run_serve
 
     listener = None if options.listener is None else socket.socket(fileno=options.listener)
-    run_serve(*_process(options), listener=listener)
+    run_serve(settings, loop, listener=listener, metrics_folder=options.worker_of)
 
 
 def _ingest(options: argparse.Namespace) -> None:
@@ -84,6 +92,9 @@ def _train(options: argparse.Namespace) -> None:
     _need("torch", "the learner", "learner")
     settings, loop = _process(options)
     _need_what_learns(loop)
+    from trainer.share import leave_room
+
+    leave_room(settings)
     from trainer.run import run_train
 
     run_train(settings, loop, stopped_by_signals())
@@ -194,7 +205,8 @@ def _study(options: argparse.Namespace) -> None:
         return
     if options.name not in MODULES:
         raise CommandError(f"no study is called {options.name!r}; there are {', '.join(MODULES)}")
-    run_study(options.name, StudyOptions(options.seeds, options.quick, options.workers, options.kept), print)
+    num_workers = options.workers or os.cpu_count() or 1
+    run_study(options.name, StudyOptions(options.seeds, options.quick, num_workers, options.kept), print)
 
 
 # ------------------------------------------------------------------ what commands share
@@ -294,21 +306,23 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"metavar": "NAME", "nargs": "?", "help": "which study; without one they are listed"},
     "--seeds": {"type": _count, "metavar": "N", "help": "how many (default: as many as the study wants)"},
     "--quick": {"action": "store_true", "help": "see that it runs, within minutes; writes nothing"},
-    "--workers": {"type": _count, "metavar": "N", "default": os.cpu_count(), "help": "processes (default: the cores)"},
+    "--workers": {"type": _count, "metavar": "N", "help": "processes (default: serve has 1, a study the cores)"},
     "--kept": {"type": Path, "metavar": "FILE", "help": "finished runs (default: studies/runs/NAME.jsonl)"},
     "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
-    # For the children of `up`:
+    # For children of `up`, and of `serve --workers`:
     "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},
     "--listener": {"type": int, "metavar": "FD", "help": argparse.SUPPRESS},
+    "--worker-of": {"type": Path, "metavar": "FOLDER", "help": argparse.SUPPRESS},
 }
 _PARTS, _ADDRESS, _CHILD = ("--data", "--loop"), ("--host", "--port"), ("--until-stdin-closes",)
 _WORKER = (*_PARTS, "--metrics-port", *_CHILD)
+_SERVE = ("--workers", "--listener", "--worker-of")
 _CROWD = ("--world", "--shoppers", "--seed")
 _STUDY = ("name", "--seeds", "--quick", "--workers", "--kept")
 _UP = "all of it, supervised: serve, ingest, train, and the shoppers of a world"
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tuple[str, ...]], ...] = (
     ("up", _up, _UP, (*_PARTS, *_ADDRESS, *_CROWD, "--for", "--report")),
-    ("serve", _serve, "the ranker: HTTP in, decisions out", (*_PARTS, *_ADDRESS, "--listener", *_CHILD)),
+    ("serve", _serve, "the ranker: HTTP in, decisions out", (*_PARTS, *_ADDRESS, *_SERVE, *_CHILD)),
     ("ingest", _ingest, "the consumer: event log to replay store", _WORKER),
     ("train", _train, "the learner: replay store to policies", _WORKER),
     ("shoppers", _shoppers, "simulated users of a world", (*_CROWD, "--url", "--think", *_CHILD)),

@@ -52,12 +52,11 @@ def number_write(name: str, feature: NumberFeature, at: int) -> Write:
 
 def vector_write(name: str, dim: int, at: int) -> Write:
     end = at + dim
-    low, high = -MAX_ABS_NUMBER, MAX_ABS_NUMBER
 
     def write(value: object, _: list[int], numbers: list[float], counts: list[int]) -> None:
         if not isinstance(value, list | tuple) or len(value) != dim:
             raise FeatureError((name,), f"must be a list of {dim} numbers", value)
-        if all(type(each) in _NUMBER_TYPES and low <= each <= high for each in value):
+        if _NUMBER_TYPES.issuperset(map(type, value)) and _norm(value) <= MAX_ABS_NUMBER:
             numbers[at:end] = value
             return
         clipped = [_in_vector((name, i), each) for i, each in enumerate(value)]
@@ -68,6 +67,14 @@ def vector_write(name: str, dim: int, at: int) -> Write:
 
 
 _NUMBER_TYPES = frozenset((int, float))
+
+
+def _norm(numbers: Sequence[float]) -> float:
+    """√Σx², at least the largest |x|: one call in C tells of the usual vector that nothing is to be clipped."""
+    try:
+        return math.hypot(*numbers)
+    except OverflowError:  # an integer that no double holds
+        return math.inf
 
 
 def _in_vector(loc: tuple[str | int, ...], value: object) -> float:

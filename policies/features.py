@@ -10,7 +10,7 @@ vector; the network scales those as data come. Category slots are 0 for unknown 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from policies.feature_values import (
     FeatureError,
@@ -57,8 +57,7 @@ class Layout:
     """For each number, whether it has no range to be scaled by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     slots: list[int]  # [S]
     numbers: list[float]  # [G]
     num_clipped: int

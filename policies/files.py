@@ -142,7 +142,7 @@ def golden_outputs(network: SlateNetwork | ActorNetwork, golden: Golden) -> Floa
         return np.array([network.action(slots, numbers) for slots, numbers in states], np.float32)
     candidates = zip(golden.item_slots, golden.item_numbers, strict=True)
     scores = [
-        network.scores(network.state_vector(*state), network.item_vectors(*items))
+        network.scores(network.state_vectors(*state), network.item_vectors(*items))
         for state, items in zip(states, candidates, strict=True)
     ]
     return np.array(scores, np.float32)

@@ -33,9 +33,9 @@ class SlatePolicy(_Policy):
 
     network: SlateNetwork
 
-    def state_vector(self, state: Encoded) -> Floats:
-        """The vector [D] of an encoded state."""
-        return self.network.state_vector(state.slots, state.numbers)
+    def state_vectors(self, states: Sequence[Encoded]) -> Floats:
+        """The vectors [B, D] of B encoded states."""
+        return self.network.state_vectors([each.slots for each in states], [each.numbers for each in states])
 
     def item_vectors(self, items: Sequence[Encoded]) -> ItemVectors:
         """The vectors of N encoded items."""

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.seeds import uniforms
+from policies.seeds import uniforms, uniforms_of
 from schemas.sections import GreedyExploration, SoftmaxExploration
 
 # At temperatures below this part of the scores' spread, Gumbel noise would drown in rounding and ties would no longer
 # be drawn evenly. Scores are float32, whose neighbours then still lie 60 temperatures apart: the softmax is the same.
 _MIN_TEMPERATURE_OF_SPREAD = 1e-9
+_MIN_LOGIT = -600.0
+"""Below the best, above which exp keeps all its digits; it does so down to −708."""
+
+Exploration = SoftmaxExploration | GreedyExploration
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,77 +33,72 @@ class DrawnSlate:
     """Whether any position was drawn from the uniform part."""
 
 
-def draw_slate(
-    scores: NDArray[np.floating] | None,
-    k: int,
-    exploration: SoftmaxExploration | GreedyExploration,
-    seed: int,
-    num_candidates: int | None = None,
-) -> DrawnSlate:
-    """A slate of min(k, N) of N candidates; the same seed gives the same slate.
+def draw_slates(
+    scores: NDArray[np.floating], k: int, exploration: Exploration, seeds: Sequence[int]
+) -> list[DrawnSlate]:
+    """For each of B requests a slate of min(k, N) of its N candidates; the same seed gives the same slate, alone or
+    among others. Many at once cost little more than one.
 
     Args:
-        scores: [N], or None for the uniform policy (fallback, control).
-        k: the slate's size.
-        exploration: softmax or ε-greedy; of no account to the uniform policy.
-        seed: from 0 to 2^64 − 1.
-        num_candidates: N; needed where there are no scores.
+        scores: [B, N]
+        k: the slates' size.
+        exploration: softmax or ε-greedy.
+        seeds: [B], from 0 to 2^64 − 1.
 
     Raises:
-        ValueError: scores that are not finite, or neither scores nor `num_candidates`.
+        ValueError: scores that are not finite.
     """
-    if scores is None:
-        if num_candidates is None:
-            raise ValueError("without scores, num_candidates must say of how many to draw")
-        return _draw_uniformly(num_candidates, k, seed)
-    n = len(scores)
+    n = scores.shape[1]
     k = min(k, n)
     if k == 0:
-        return DrawnSlate([], [], explored=False)
+        return [DrawnSlate([], [], explored=False) for _ in seeds]
     logits = _logits(scores, exploration)
     softmax = isinstance(exploration, SoftmaxExploration)
-    numbers = uniforms(seed, k + n if softmax else k)
+    numbers = uniforms_of(seeds, k + n if softmax else k)  # [B, …]
     # The largest of logit + Gumbel noise is a draw of the softmax, and the largest of what is left one of the softmax
     # over what is left (Yellott 1977), whatever was taken from it uniformly in between.
-    keys = logits - np.log(-np.log(numbers[k:])) if softmax else logits.copy()
-    coins = numbers[:k].tolist()
+    keys = logits - np.log(-np.log(numbers[:, k:])) if softmax else logits.copy()
+    coins = numbers[:, :k]
     indices = _drawn(keys, coins, exploration.epsilon)
-    return DrawnSlate(indices, _propensities(logits, indices, exploration), min(coins) < exploration.epsilon)
+    propensities = _propensities(logits, indices, exploration)
+    explored = coins.min(axis=1) < exploration.epsilon
+    return [DrawnSlate(*each) for each in zip(indices.tolist(), propensities.tolist(), explored.tolist(), strict=True)]
 
 
-def slate_propensities(
-    scores: NDArray[np.floating], indices: Sequence[int], exploration: SoftmaxExploration | GreedyExploration
-) -> list[float]:
+def draw_uniform_slate(num_candidates: int, k: int, seed: int) -> DrawnSlate:
+    """A slate of min(k, N) of N candidates by the uniform policy (fallback, control)."""
+    k = min(k, num_candidates)
+    taken: list[int] = []
+    indices = [_take_uniformly(taken, number, num_candidates) for number in uniforms(seed, k).tolist()]
+    return DrawnSlate(indices, [1.0 / (num_candidates - position) for position in range(k)], explored=k > 0)
+
+
+def slate_propensities(scores: NDArray[np.floating], indices: Sequence[int], exploration: Exploration) -> list[float]:
     """The propensity [K] of each item of a slate (indices [K] into scores [N]), given the items above it.
 
     Raises:
         ValueError: scores that are not finite.
     """
-    return _propensities(_logits(scores, exploration), indices, exploration)
+    slates = np.array([indices], np.intp)
+    propensities: list[float] = _propensities(_logits(scores[None], exploration), slates, exploration)[0].tolist()
+    return propensities
 
 
-def _draw_uniformly(n: int, k: int, seed: int) -> DrawnSlate:
-    k = min(k, n)
-    taken: list[int] = []
-    indices = [_take_uniformly(taken, number, n) for number in uniforms(seed, k).tolist()]
-    return DrawnSlate(indices, [1.0 / (n - position) for position in range(k)], explored=k > 0)
-
-
-def _drawn(keys: NDArray[np.float64], coins: list[float], epsilon: float) -> list[int]:
-    """One index a coin [K]: below epsilon a uniform one of what is left, else that of the largest key [N] left.
-
-    Overwrites the keys of what is drawn.
+def _drawn(keys: NDArray[np.float64], coins: NDArray[np.float64], epsilon: float) -> NDArray[np.intp]:
+    """Slates [B, K], one index a coin [B, K]: below epsilon a uniform one of what is left, else that of the largest key
+    [B, N] left. Overwrites the keys of what is drawn.
     """
-    taken: list[int] = []
-    indices = []
-    for coin in coins:
-        if coin < epsilon:
-            i = _take_uniformly(taken, coin / epsilon, len(keys))  # uniform again, given that it lies below epsilon
-        else:
-            i = int(keys.argmax())
-            insort(taken, i)
-        keys[i] = -math.inf
-        indices.append(i)
+    indices = np.empty(coins.shape, np.intp)
+    rows = np.arange(len(keys))
+    explores = coins < epsilon
+    for position in range(coins.shape[1]):
+        picked = keys.argmax(axis=1)
+        for row in np.flatnonzero(explores[:, position]).tolist():
+            taken = sorted(indices[row, :position].tolist())
+            number = coins[row, position] / epsilon  # uniform again, given that it lies below epsilon
+            picked[row] = _take_uniformly(taken, number, keys.shape[1])
+        keys[rows, picked] = -math.inf
+        indices[:, position] = picked
     return indices
 
 
@@ -113,55 +112,73 @@ def _take_uniformly(taken: list[int], number: float, n: int) -> int:
     return i
 
 
-def _logits(scores: NDArray[np.floating], exploration: SoftmaxExploration | GreedyExploration) -> NDArray[np.float64]:
-    """Scores less the best, over the temperature [N]: float64, for sums in float32 would round propensities."""
+def _logits(scores: NDArray[np.floating], exploration: Exploration) -> NDArray[np.float64]:
+    """Scores less the best, over the temperature [B, N]: float64, for sums in float32 would round propensities."""
     logits = scores.astype(np.float64)
-    best, worst = logits[logits.argmax()], logits[logits.argmin()]  # NaN is both where there is one
-    if not (math.isfinite(best) and math.isfinite(worst)):
+    best, worst = logits.max(axis=1, keepdims=True), logits.min(axis=1, keepdims=True)  # NaN is both where there is one
+    if not (np.isfinite(best).all() and np.isfinite(worst).all()):
         raise ValueError("the scores are not finite")
     logits -= best
     if isinstance(exploration, SoftmaxExploration):
-        logits /= max(exploration.temperature, (best - worst) * _MIN_TEMPERATURE_OF_SPREAD)
+        logits /= np.maximum(exploration.temperature, (best - worst) * _MIN_TEMPERATURE_OF_SPREAD)
     return logits
 
 
 def _propensities(
-    logits: NDArray[np.float64], indices: Sequence[int], exploration: SoftmaxExploration | GreedyExploration
-) -> list[float]:
+    logits: NDArray[np.float64], indices: NDArray[np.intp], exploration: Exploration
+) -> NDArray[np.float64]:
+    """[B, K] of logits [B, N] and slates [B, K]."""
     softmax = isinstance(exploration, SoftmaxExploration)
     shares = _softmax_shares(logits, indices) if softmax else _greedy_shares(logits, indices)
-    n, epsilon = len(logits), exploration.epsilon
-    return [(1.0 - epsilon) * share + epsilon / (n - position) for position, share in enumerate(shares)]
+    left = logits.shape[1] - np.arange(indices.shape[1])
+    propensities: NDArray[np.float64] = (1.0 - exploration.epsilon) * shares + exploration.epsilon / left
+    return propensities
 
 
-def _softmax_shares(logits: NDArray[np.float64], indices: Sequence[int]) -> list[float]:
-    """exp(zᵢ) / Σ exp(z) over what is left, for each position [K].
+def _softmax_shares(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
+    """exp(zᵢ) / Σ exp(z) over what is left, for each position [B, K].
 
-    The sums run from what is never drawn upwards, in logarithms: nothing is subtracted, and nothing underflows.
+    The sums run from what is never drawn upwards: nothing is subtracted. Where exp would underflow they are sums of
+    logarithms, which cost several times as much.
     """
-    drawn: NDArray[np.float64] = logits[list(indices)]
+    rows = np.arange(len(logits))[:, None]
+    if logits.min() < _MIN_LOGIT:
+        return np.array([_shares_by_logarithms(*each) for each in zip(logits, indices, strict=True)])
+    weights = np.exp(logits)
+    drawn = weights[rows, indices]
+    weights[rows, indices] = 0.0
+    left = drawn[:, ::-1].copy()
+    left[:, 0] += weights.sum(axis=1)
+    shares: NDArray[np.float64] = drawn / np.cumsum(left, axis=1)[:, ::-1]
+    return shares
+
+
+def _shares_by_logarithms(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The same for one slate, [K]; nothing underflows."""
+    drawn = logits[indices]
     log_left = np.empty(len(drawn) + 1)  # of what is left after the last position, after the one before it, …
     log_left[0] = _log_sum_of_others(logits, indices)
     log_left[1:] = drawn[::-1]
     np.logaddexp.accumulate(log_left, out=log_left)
-    return np.exp(drawn - log_left[:0:-1]).tolist()  # type: ignore[no-any-return]  # numpy's stubs say Any
+    shares: NDArray[np.float64] = np.exp(drawn - log_left[:0:-1])
+    return shares
 
 
-def _log_sum_of_others(logits: NDArray[np.float64], indices: Sequence[int]) -> float:
+def _log_sum_of_others(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> float:
     if len(indices) == len(logits):
         return -math.inf
     others = logits.copy()
-    others[list(indices)] = -math.inf
-    largest = others[others.argmax()]
+    others[indices] = -math.inf
+    largest = others.max()
     others -= largest
     return float(largest) + math.log(np.exp(others, out=others).sum())
 
 
-def _greedy_shares(logits: NDArray[np.float64], indices: Sequence[int]) -> list[float]:
-    """1 for each position [K] that has the best of what is left (of equals the first), else 0."""
-    left = logits.copy()
-    shares = []
-    for i in indices:
-        shares.append(float(i == left.argmax()))
-        left[i] = -math.inf
+def _greedy_shares(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
+    """1 for each position [B, K] that has the best of what is left (of equals the first), else 0."""
+    left, rows = logits.copy(), np.arange(len(logits))
+    shares = np.empty(indices.shape)
+    for position, picked in enumerate(indices.T):
+        shares[:, position] = picked == left.argmax(axis=1)
+        left[rows, picked] = -math.inf
     return shares

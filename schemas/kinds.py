@@ -61,4 +61,8 @@ CALIBRATIONS: tuple[str, ...] = ("none", "temperature", "isotonic")
 SHARING_STABILIZERS: tuple[str, ...] = ("srs2", "srs2-residual")
 """Those of an agent that sees through the estimator's embeddings."""
 STABILIZERS: tuple[str, ...] = ("raw", "srs", "srs2", "srs2-residual", "doubly-robust", "blend")
+DEFAULT_STABILIZERS: dict[str, str] = {"slate": "blend", "weights": "raw"}
+"""By the kind of action: those that cost in no regime of the studies (studies/RESULTS.md). An item comes again and
+again, and its estimate pools what came of it; no two vectors of weights are alike, and there every stabilizer cost.
+"""
 EXPLORATIONS: dict[str, tuple[str, ...]] = {"slate": ("softmax", "greedy"), "weights": ("gaussian",)}

@@ -12,7 +12,15 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from schemas.kinds import AGENTS, ESTIMATORS, EXPLORATIONS, SHARING_STABILIZERS, STABILIZERS, EstimatorKind
+from schemas.kinds import (
+    AGENTS,
+    DEFAULT_STABILIZERS,
+    ESTIMATORS,
+    EXPLORATIONS,
+    SHARING_STABILIZERS,
+    STABILIZERS,
+    EstimatorKind,
+)
 from schemas.sections import (
     Action,
     Exploration,
@@ -44,6 +52,15 @@ class Loop(Section):
     learner: Learner
     exploration: Exploration
     promotion: Promotion = Promotion()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_stabilizer(cls, tables: Any) -> Any:
+        """`tables`, with a stabilizer for the kind of action where none is named; their mistakes come out later."""
+        match tables:
+            case {"action": {"kind": str(kind)}, "learner": dict(learner)} if kind in DEFAULT_STABILIZERS:
+                return {**tables, "learner": {"stabilizer": DEFAULT_STABILIZERS[kind], **learner}}
+        return tables
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -4,6 +4,8 @@ These are msgspec structs because every request is decoded and every answer enco
 they cost a fifth of the pydantic models of the same shape (docs/decisions/0002).
 
 Where a field may be null, null means the same as absent.
+
+What comes from JSON has no cycles, so the garbage collector need not look for any in them (`gc=False`).
 """
 
 from datetime import datetime
@@ -30,14 +32,14 @@ Features = dict[str, Any]
 """Values by feature name as they came; `policies.features` checks them against the loop file."""
 
 
-class Candidate(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Candidate(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """An item eligible for this request, with features that only this request knows."""
 
     item_id: Id
     features: Features = msgspec.field(default_factory=dict)
 
 
-class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class RecommendRequest(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """`POST /recommend`. `candidates` null is the whole catalogue; `k` null is the loop's slate size."""
 
     user_id: Id | None = None
@@ -49,7 +51,7 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults
     decision_id: Id | None = None
 
 
-class RankedItem(msgspec.Struct):
+class RankedItem(msgspec.Struct, gc=False):
     """One item of the answer; `propensity` is null for the action kind `weights`."""
 
     item_id: str
@@ -57,12 +59,12 @@ class RankedItem(msgspec.Struct):
     propensity: float | None = None
 
 
-class ActingPolicy(msgspec.Struct):
+class ActingPolicy(msgspec.Struct, gc=False):
     version: str
     age_seconds: float
 
 
-class Recommendation(msgspec.Struct, omit_defaults=True):
+class Recommendation(msgspec.Struct, gc=False, omit_defaults=True):
     """The answer of `POST /recommend`; `items` in the order drawn, which is the order to show."""
 
     decision_id: str
@@ -74,7 +76,7 @@ class Recommendation(msgspec.Struct, omit_defaults=True):
     reason: str | None = None
 
 
-class FeedbackEvent(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class FeedbackEvent(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """One event of `POST /feedback` and of the topic `feedback`.
 
     The service fills `event_id`, `value` and `occurred_at` before it logs an event; producers that write to the log
@@ -90,7 +92,7 @@ class FeedbackEvent(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     schema_version: Literal[1] = 1
 
 
-class FeedbackAccepted(msgspec.Struct, omit_defaults=True):
+class FeedbackAccepted(msgspec.Struct, gc=False, omit_defaults=True):
     """The answer of `POST /feedback`; `event_ids` are those the server made, in the order of the events, if any."""
 
     accepted: int
@@ -98,7 +100,7 @@ class FeedbackAccepted(msgspec.Struct, omit_defaults=True):
     event_ids: list[str] | None = None
 
 
-class LoggedItem(msgspec.Struct, omit_defaults=True):
+class LoggedItem(msgspec.Struct, gc=False, omit_defaults=True):
     """A slate item as it was scored: the features are those of the catalogue and the request together."""
 
     item_id: str
@@ -108,7 +110,7 @@ class LoggedItem(msgspec.Struct, omit_defaults=True):
     features: Features = msgspec.field(default_factory=dict)
 
 
-class Decision(msgspec.Struct, omit_defaults=True):
+class Decision(msgspec.Struct, gc=False, omit_defaults=True):
     """One logged act of ranking, an element of the topic `decisions`: all that learning needs (DESIGN §6)."""
 
     decision_id: Id

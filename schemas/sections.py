@@ -169,7 +169,8 @@ class Learner(Section):
     head: str = "auto"
     ensemble_size: int = Field(default=1, ge=1, le=100)
     calibration: str = "none"
-    stabilizer: str = "srs"
+    stabilizer: str = "blend"
+    """Where the loop file names none, it has that of `schemas.kinds.DEFAULT_STABILIZERS`."""
     discount: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=1, le=65_536)
     decisions_per_update: float = Field(default=4.0, gt=0)

@@ -52,6 +52,13 @@ class Settings(BaseModel):
     """Of each worker's spool; past it `/feedback` answers 503."""
     log_patience_seconds: float = Field(default=1.0, gt=0, le=30)
     """How long an answer waits for the event log before the spool takes over."""
+    max_recommends: int = Field(default=128, ge=1)
+    """`/recommend` requests that a worker answers at a time; one more hears 503 at once. What is answered waits for no
+    more than so many; a client that keeps more connections busy is better served by another worker."""
+    max_wait_seconds: float = Field(default=0.05, gt=0)
+    """The same by time: fewer are taken where so many answers would take longer, as of a large catalogue."""
+    max_feedbacks: int = Field(default=4_096, ge=1)
+    """`/feedback` requests that wait for the event log at a time; the same."""
     durable_decisions: bool = False
     """Whether `/recommend` answers only when the decision is in the event log, or in the spool."""
     virtualtb: Path | None = None
@@ -77,6 +84,10 @@ class Settings(BaseModel):
     champion_poll_seconds: float = Field(default=0.5, gt=0)
     items_poll_seconds: float = Field(default=1.0, gt=0)
     keep_policies: int = Field(default=20, ge=1)
+    train_threads: int = Field(default=1, ge=1)
+    """Of the learner. Its networks are small: more threads cost more than they bring."""
+    train_nice: int = Field(default=10, ge=0, le=19)
+    """The learner's niceness: where cores are short, the ranker and ingest come first."""
     log_retention_seconds: float = Field(default=3600.0, ge=0)
     """How long the SQL event log keeps records that ingest has committed."""
 
@@ -129,3 +140,11 @@ class Settings(BaseModel):
                     f"{_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']} (found {e['input']!r})" for e in error.errors()
                 )
             ) from error
+
+
+def bound_library_threads(num: int) -> None:
+    """Of the libraries below numpy and torch, before they are loaded: they make as many as there are cores, and take
+    them all for a large product. What the environment says already stays.
+    """
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", str(num))

@@ -5,6 +5,7 @@ There is no middleware, and no access log: both cost more than a recommendation.
 
 import hmac
 import logging
+import math
 import time
 
 from service.asgi import (
@@ -19,6 +20,7 @@ from service.asgi import (
 )
 from service.parts import Parts
 from service.problems import ProblemError
+from service.room import Room
 from service.routes import make_routes
 
 MAX_RECOMMEND_BYTES = 1 << 20
@@ -43,6 +45,15 @@ class App:
             "/feedback": self._feedback,
         }
         self._is_durable = parts.settings.durable_decisions
+        settings, refused, recommender = parts.settings, parts.metrics.overloaded, parts.recommender
+        self._recommend_room = Room(
+            settings.max_recommends,
+            refused.labels("/recommend"),
+            settings.max_wait_seconds,
+            lambda: recommender.seconds_each,
+        )
+        # Events are checked in microseconds; what they wait for is the event log.
+        self._feedback_room = Room(settings.max_feedbacks, refused.labels("/feedback"), math.inf, lambda: 0.0)
         self._keys = [key.strip().encode() for key in parts.settings.api_keys.split(",") if key.strip()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +80,8 @@ class App:
         started = time.perf_counter()
         body = await read_post(scope, receive, MAX_RECOMMEND_BYTES)
         recommender = self._parts.recommender
-        answer = await recommender.durable_answer(body) if self._is_durable else recommender.answer(body)
+        with self._recommend_room:
+            answer = await (recommender.durable_answer(body) if self._is_durable else recommender.answer(body))
         await send_json(send, 200, answer)
         seconds = time.perf_counter() - started
         self._parts.metrics.recommend_seconds.observe(seconds)
@@ -77,7 +89,9 @@ class App:
 
     async def _feedback(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_post(scope, receive, MAX_FEEDBACK_BYTES)
-        await send_json(send, 202, await self._parts.feedback.accept(body))
+        with self._feedback_room:
+            answer = await self._parts.feedback.accept(body)
+        await send_json(send, 202, answer)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

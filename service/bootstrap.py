@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -24,12 +25,15 @@ from service.parts import Parts
 from service.ranking import Ranker, Serving
 from service.recommend import Recommender
 from service.store import Store
+from service.worker_metrics import WorkerMetrics
 from storage.event_logs import open_writer
 from storage.spool import Spool
 
 
-def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time.time) -> Parts:
-    """A ranker that has touched neither store nor log yet: both may be away."""
+def make_parts(
+    settings: Settings, loop: Loop, clock: Callable[[], float] = time.time, *, metrics_folder: Path | None = None
+) -> Parts:
+    """A ranker that has touched neither store nor log yet: both may be away. Workers share the `metrics_folder`."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics, live, new_id = ServiceMetrics(registry), Live(clock), IdSource(os.urandom(12))
@@ -63,6 +67,7 @@ def make_parts(settings: Settings, loop: Loop, clock: Callable[[], float] = time
         clock=clock,
         registry=registry,
         metrics=metrics,
+        worker_metrics=WorkerMetrics(registry, metrics_folder),
         live=live,
         store=store,
         health=health,

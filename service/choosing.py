@@ -10,7 +10,7 @@ from policies.features import Encoded
 from policies.networks import Floats, ItemVectors
 from policies.noise import DrawnAction, draw_action, uniform_action
 from policies.policy import SlatePolicy, WeightsPolicy
-from policies.slates import DrawnSlate, draw_slate
+from policies.slates import DrawnSlate, draw_slates, draw_uniform_slate
 from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from service.catalogue import number_vectors
 from service.pool import Pool
@@ -38,17 +38,25 @@ class Choice(msgspec.Struct, frozen=True, eq=False):
     action: DrawnAction | None = None
 
 
-def choose_slate(policy: SlatePolicy, question: Question, exploration: SlateExploration) -> Choice:
-    """Raises ValueError: the policy's scores are not finite."""
-    score = partial(policy.scores, policy.state_vector(question.state))
-    scores = question.pool.scores(score, policy.item_vectors, items_see_each_other=policy.network.items_see_each_other)
-    drawn = draw_slate(scores, question.k, exploration, question.seed)
-    return _slate(drawn, scores[drawn.indices].tolist())
+def choose_slates(policy: SlatePolicy, questions: Sequence[Question], exploration: SlateExploration) -> list[Choice]:
+    """Of B questions of one k whose pools are of one size.
+
+    Raises ValueError: the policy's scores are not finite.
+    """
+    states = policy.state_vectors([each.state for each in questions])
+    scores = np.stack([_scores(policy, *each) for each in zip(states, questions, strict=True)])  # [B, N]
+    drawn = draw_slates(scores, questions[0].k, exploration, [each.seed for each in questions])
+    return [_slate(each, of_it[each.indices].tolist()) for each, of_it in zip(drawn, scores, strict=True)]
 
 
-def choose_slate_by_chance(question: Question, exploration: SlateExploration) -> Choice:
-    drawn = draw_slate(None, question.k, exploration, question.seed, len(question.pool))
+def choose_slate_by_chance(question: Question) -> Choice:
+    drawn = draw_uniform_slate(len(question.pool), question.k, question.seed)
     return _slate(drawn, [0.0] * len(drawn.indices))
+
+
+def _scores(policy: SlatePolicy, state: Floats, question: Question) -> Floats:
+    see_each_other = policy.network.items_see_each_other
+    return question.pool.scores(partial(policy.scores, state), policy.item_vectors, items_see_each_other=see_each_other)
 
 
 def choose_weights(policy: WeightsPolicy, question: Question, exploration: GaussianExploration) -> Choice:

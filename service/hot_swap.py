@@ -132,7 +132,7 @@ class PolicyWatcher:
             policy.action(self._default_state)
         elif table.vectors is not None and len(table):
             some = table.vectors.take(range(min(len(table), SAMPLE_SIZE)))  # where items see each other, all are N²
-            policy.scores(policy.state_vector(self._default_state), some)
+            policy.scores(policy.state_vectors([self._default_state])[0], some)
         return Serving(policy, table, "")
 
     async def _failed(self, version: str, error: Exception) -> None:

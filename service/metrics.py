@@ -27,6 +27,8 @@ class ServiceMetrics:
         )
         # Requests answered with a problem document, by status: 4xx are the client's, 503 is the log or the store.
         self.refused = Counter("steadyrank_refused_requests", "Requests refused", ["status"], registry=registry)
+        # Of those, requests refused with 503 as too many were being answered, by path: more than one ranker can do.
+        self.overloaded = Counter("steadyrank_overloaded_requests", "Refused: no room", ["path"], registry=registry)
         # Errors that nobody foresaw: each is a bug, and has a traceback in the log.
         self.errors = Counter("steadyrank_unexpected_errors", "Unexpected errors", ["where"], registry=registry)
         # Numbers of requests and items that lay outside their range and were clipped.

@@ -18,6 +18,7 @@ from service.live import Live
 from service.metrics import ServiceMetrics
 from service.recommend import Recommender
 from service.store import Store
+from service.worker_metrics import WorkerMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Parts:
     clock: Callable[[], float]
     registry: CollectorRegistry
     metrics: ServiceMetrics
+    worker_metrics: WorkerMetrics
     live: Live
     store: Store
     health: StoreHealth
@@ -52,7 +54,8 @@ class Parts:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The work in the background; at the end every decision that was answered is in the log, or in the spool."""
-        runs = (self.policy_poller.run(), self.catalogue_poller.run(), self.decision_log.run(), self.log.run())
+        pollers = (self.policy_poller.run(), self.catalogue_poller.run())
+        runs = (*pollers, self.decision_log.run(), self.log.run(), self.worker_metrics.run())
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield

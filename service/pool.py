@@ -37,13 +37,17 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.table) if self.rows is None else len(self.rows)
 
-    def item(self, position: int) -> tuple[str, Features]:
-        """Its id and its features."""
-        given = self.given.get(position)
-        if given is not None:
-            return given.item_id, given.features
-        row = position if self.rows is None else self.rows[position]
-        return self.table.ids[row], self.table.features[row]
+    def items(self, positions: Sequence[int]) -> list[tuple[str, Features]]:
+        """Their ids and their features. (All rows at once: a number taken out of an array alone costs more.)"""
+        ids, features = self.table.ids, self.table.features
+        rows = positions if self.rows is None else self.rows.take(np.array(positions, np.intp)).tolist()
+        if not self.given:
+            return [(ids[row], features[row]) for row in rows]
+        given = [self.given.get(position) for position in positions]
+        return [
+            (ids[row], features[row]) if own is None else (own.item_id, own.features)
+            for row, own in zip(rows, given, strict=True)
+        ]
 
     def scores(
         self,
@@ -74,10 +78,10 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
         return vectors
 
     def num_clipped(self) -> int:
-        return sum(each.encoded.num_clipped for each in self.given.values())
+        return sum(each.encoded.num_clipped for each in self.given.values()) if self.given else 0
 
     def num_unknown(self) -> int:
-        return sum(each.encoded.num_unknown for each in self.given.values())
+        return sum(each.encoded.num_unknown for each in self.given.values()) if self.given else 0
 
 
 def pool_of(
@@ -124,9 +128,9 @@ def _listed(
 ) -> Pool:
     if not excluded:
         try:  # the usual case, at a fifth of the cost: ids that the catalogue knows, each once
-            rows = np.fromiter(map(table.rows.__getitem__, candidates), np.intp, len(candidates))  # type: ignore[arg-type]  # a Candidate is a TypeError
-            if len(set(candidates)) == len(candidates):
-                return Pool(table, rows, {})
+            rows = [*map(table.rows.__getitem__, candidates)]  # type: ignore[arg-type]  # a Candidate is a TypeError
+            if len(set(rows)) == len(rows):
+                return Pool(table, np.array(rows, np.intp), {})
         except (KeyError, TypeError):
             pass
     return _listed_one_by_one(candidates, excluded, table, encoder)

@@ -14,6 +14,7 @@ from service.packing import Packer
 from service.problems import ProblemError, decode, unavailable
 from service.ranking import Ranked, Ranker
 from service.recent import RecentDecisions
+from service.together import Together
 from storage.event_log import LogUnavailableError, RecordTooLargeError
 
 MAX_REPEATABLE = 100_000
@@ -33,8 +34,8 @@ class _Made(NamedTuple):
 
 
 class Recommender:
-    """Decodes, ranks, logs, remembers. Synchronous: a hop to a thread would cost more than all of it. Only where
-    decisions must be durable an answer waits, for the log.
+    """Decodes, ranks, logs, remembers, on the event loop: a hop to a thread would cost more than all of it. An answer
+    waits for the requests that came at the same time, and where decisions must be durable for the log.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Recommender:
         clock: Callable[[], float],
     ) -> None:
         self._ranker = ranker
+        self._choices = Together(ranker.act)
         self._log = log
         self._packer = packer
         self._live = live
@@ -60,7 +62,7 @@ class Recommender:
         self._newest_created_at = clock()
         self._acted: Policy | None = None
 
-    def answer(self, body: bytes) -> bytes:
+    async def answer(self, body: bytes) -> bytes:
         """The `Recommendation`, as JSON.
 
         Raises:
@@ -70,8 +72,11 @@ class Recommender:
         earlier = self._given_before(request, body)
         if earlier is not None:
             return earlier
-        made = self._make(request)
+        made = await self._make(request)
         if made.decision:
+            earlier = self._given_before(request, body)  # the same request may have come twice at the same time
+            if earlier is not None:
+                return earlier
             self._log.add(made.decision)
             self._remember(request, body, made)
         return made.answer
@@ -90,15 +95,21 @@ class Recommender:
             return earlier
         made = None if request.decision_id is None else self._unkept.repeat(request.decision_id, body)
         if made is None:
-            made = self._make(request)
+            made = await self._make(request)
             if not made.decision:
                 return made.answer
-            if request.decision_id is not None:
+            if request.decision_id is not None:  # as above
+                made = self._unkept.repeat(made.decision_id, body) or made
                 self._unkept.remember(made.decision_id, body, made)
         await self._keep(made.decision)
         self._remember(request, body, made)
         self._unkept.forget(made.decision_id)
         return made.answer
+
+    @property
+    def seconds_each(self) -> float:
+        """What one answer takes, by the last ones."""
+        return self._choices.seconds_each
 
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
@@ -114,8 +125,9 @@ class Recommender:
             self._metrics.repeats.inc()
         return earlier
 
-    def _make(self, request: RecommendRequest) -> _Made:
-        ranked = self._ranker.rank(request)
+    async def _make(self, request: RecommendRequest) -> _Made:
+        asked = self._ranker.ask(request)
+        ranked = self._ranker.ranked(asked, await self._choices.ask(asked))
         answer = self._encode(ranked.answer)
         decision = b"" if ranked.decision is None else self._encode(ranked.decision)
         self._count(ranked)

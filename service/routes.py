@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -207,7 +207,7 @@ def _probes(parts: Parts) -> APIRouter:
             stored = await run_in_threadpool(read_stored, parts, parts.clock() - LIFT_SECONDS)
             for bound, value in (lift(stored.totals) or {}).items():
                 parts.metrics.lift.labels(bound).set(value)
-        return Response(generate_latest(parts.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await run_in_threadpool(parts.worker_metrics.text), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

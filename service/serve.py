@@ -1,6 +1,7 @@
 """`steadyrank serve`: the ranker's process."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -16,6 +18,7 @@ from schemas.loop_file import Loop
 from schemas.settings import Settings, SettingsError
 from service.app import create_app
 from service.bootstrap import make_parts
+from service.parts import Parts
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 2
@@ -24,6 +27,8 @@ _BACKLOG = 2_048
 _STOP_POLL_SECONDS = 0.1
 _THREAD_TURN_SECONDS = 0.0005
 """How long the threads that log and load may keep a request waiting for Python; its own default is ten times that."""
+_GC_ALLOCATIONS = 50_000
+"""A request leaves no cycles behind: looking for some after every fifth, as by default, would cost it a twentieth."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,25 +45,30 @@ class _Server(uvicorn.Server):
 
 
 def run_serve(
-    settings: Settings, loop: Loop, stop: threading.Event | None = None, listener: socket.socket | None = None
+    settings: Settings,
+    loop: Loop,
+    stop: threading.Event | None = None,
+    listener: socket.socket | None = None,
+    metrics_folder: Path | None = None,
 ) -> None:
     """Serves until SIGINT, SIGTERM or `stop`; then logs the last decisions and returns.
 
     With a `listener` that a supervisor holds too, whoever connects while the ranker is restarted waits instead of being
-    refused.
+    refused. Workers that share a port share a `metrics_folder`, too, and each tells of all at `/metrics`.
 
     Raises:
         SettingsError: the address cannot be bound.
     """
-    listener = listener or _listening(settings)
+    listener = listener or listen(settings, shared=metrics_folder is not None)
     sys.setswitchinterval(_THREAD_TURN_SECONDS)
+    gc.set_threshold(_GC_ALLOCATIONS)
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, loop, listener, stop))
+        runner.run(_serve(make_parts(settings, loop, metrics_folder=metrics_folder), listener, stop))
 
 
-async def _serve(settings: Settings, loop: Loop, listener: socket.socket, stop: threading.Event | None) -> None:
+async def _serve(parts: Parts, listener: socket.socket, stop: threading.Event | None) -> None:
     config = uvicorn.Config(
-        create_app(make_parts(settings, loop)),
+        create_app(parts),
         loop="none",  # this one
         http="httptools",
         ws="none",
@@ -72,7 +82,7 @@ async def _serve(settings: Settings, loop: Loop, listener: socket.socket, stop: 
     )
     server = _Server(config)
     host, port = listener.getsockname()[:2]
-    _log.info("%s: serving on http://%s:%d", loop.name, f"[{host}]" if ":" in host else host, port)
+    _log.info("%s: serving on http://%s:%d", parts.loop.name, f"[{host}]" if ":" in host else host, port)
     waiting = asyncio.create_task(_stop(server, stop)) if stop is not None else None
     try:
         await server.serve(sockets=[listener])
@@ -87,10 +97,14 @@ async def _stop(server: uvicorn.Server, stop: threading.Event) -> None:
     server.should_exit = True
 
 
-def _listening(settings: Settings) -> socket.socket:
+def listen(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """A socket on the address of the settings, which others may share that do so too.
+
+    Raises `SettingsError`: it cannot be bound.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG, reuse_port=shared)
     except OSError as error:
         raise SettingsError(
             f"STEADYRANK_HOST, STEADYRANK_PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"

@@ -33,6 +33,8 @@ MAX_FRESH = 1_024
 NUM_UPDATES_TO_LEARN = 200
 """From so many updates on, a policy that scores all items the same has collapsed."""
 _SMOOTHING = 0.05
+_FORMAT = 2
+"""Of the training state; another one is not gone on from."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ def training_kind(loop: Loop) -> str:
     parts = loop.learner.model_dump(
         include={"agent", "estimator", "head", "ensemble_size", "calibration", "stabilizer"}
     )
-    return " ".join([loop.hash, *map(str, parts.values())])
+    return " ".join([f"format {_FORMAT}", loop.hash, *map(str, parts.values())])
 
 
 class LearnerLoop:

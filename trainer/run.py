@@ -57,7 +57,7 @@ def run_train(settings: Settings, loop: Loop, stop: Event, registry: CollectorRe
 
 
 def _run(settings: Settings, loop: Loop, stop: Event, metrics: LearnerMetrics) -> None:
-    torch.set_num_threads(1)  # the networks are small: threads cost more than they bring
+    torch.set_num_threads(settings.train_threads)
     torch.manual_seed(loop.learner.seed)
     settings.data.mkdir(parents=True, exist_ok=True)
     patiently(lambda: migrate(settings.store_url), stop, metrics.failures)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 
@@ -26,14 +27,14 @@ class ChildFailedError(Exception):
 
 class Child:
     """One process, its log and its restarts. `on_line` gets its stdout line by line, in a thread, instead of the log;
-    `files` are file descriptors that it inherits.
+    `files` are file descriptors that it inherits. Without a log it writes where this process does.
     """
 
     def __init__(
         self,
         name: str,
         command: Sequence[str],
-        log: Path,
+        log: Path | None,
         clock: Callable[[], float],
         *,
         on_line: Callable[[str], None] | None = None,
@@ -46,7 +47,9 @@ class Child:
         self._backoff_seconds = FIRST_BACKOFF_SECONDS / 2
         self._restart_at = 0.0
         self._reader: Thread | None = None
-        _rotate(log)
+        self._log_start = 0
+        if log is not None:
+            _rotate(log)
         self._start()
 
     @property
@@ -84,15 +87,15 @@ class Child:
         self._close()
 
     def _start(self) -> None:
-        with self._log.open("ab") as log:
-            self._log_start = log.tell()
+        with nullcontext() if self._log is None else self._log.open("ab") as log:
+            self._log_start = 0 if log is None else log.tell()
             self._process = subprocess.Popen(  # noqa: S603 (a command of ours)
                 self._command,
                 stdin=subprocess.PIPE,  # never written to: the child ends when it closes
                 stdout=log if self._on_line is None else subprocess.PIPE,
                 stderr=log,
                 pass_fds=self._files,
-                start_new_session=True,  # the terminal's Ctrl-C is for `up` alone, which ends its children in order
+                start_new_session=True,  # the terminal's Ctrl-C is for the parent alone, which ends its children
             )
         self._started_at = self._clock()
         self.state = "running"
@@ -120,6 +123,8 @@ class Child:
             self._reader.join(1.0)
 
     def _last_words(self) -> str:
+        if self._log is None:
+            return ""
         with self._log.open("rb") as log:
             size = log.seek(0, 2)
             log.seek(max(self._log_start, size - _TAIL_BYTES))
@@ -135,10 +140,15 @@ class Child:
 
 
 class Supervisor:
-    """The children of one `up`. `say` gets what people should know. Not safe for several threads."""
+    """The children of one process. `logs` is the folder of their logs, `say` gets what people should know. Not safe for
+    several threads.
+    """
 
-    def __init__(self, logs: Path, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        logs.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, logs: Path | None, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
         self._logs, self._say, self._clock = logs, say, clock
         self.children: dict[str, Child] = {}
 
@@ -150,7 +160,7 @@ class Supervisor:
         on_line: Callable[[str], None] | None = None,
         files: Sequence[int] = (),
     ) -> None:
-        log = self._logs / f"{name}.log"
+        log = None if self._logs is None else self._logs / f"{name}.log"
         child = Child(name, command, log, self._clock, on_line=on_line, files=files)
         self.children[name] = child
         self._say(f"{name} runs (pid {child.pid})")

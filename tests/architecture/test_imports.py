@@ -66,7 +66,11 @@ IMPURE = {
     "threading",
     "uvicorn",
 }
-ENTRY = {"service": {"serve", "up.run"}, "trainer": {"run", "ingest.run", "ingest.dead_letters"}, "storage": set[str]()}
+ENTRY = {
+    "service": {"serve", "up.run", "workers"},
+    "trainer": {"run", "ingest.run", "ingest.dead_letters"},
+    "storage": set[str](),
+}
 BOOTSTRAP = {"service": {"bootstrap"}, "trainer": set[str](), "storage": {"event_logs"}}
 
 

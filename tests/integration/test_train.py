@@ -246,6 +246,6 @@ def test_the_policy_prefers_what_was_clicked(store: Store) -> None:
         wait_until(lambda: store.has_learned(num_updates=300), seconds=60.0)
     policy = read_policy(store.settings.policies_folder / store.champion(), LOOP)
     assert isinstance(policy, SlatePolicy)
-    state = policy.state_vector(policy.state_encoder.encode({"place": 0}))
+    state = policy.state_vectors([policy.state_encoder.encode({"place": 0})])[0]
     scores = policy.scores(state, policy.item_vectors([policy.item_encoder.encode(f"i{k}", {}) for k in range(7)]))
     assert scores[:2].min() > scores[2:].max() + 0.5

@@ -1,6 +1,7 @@
 """The learner's loop, round by round: on a tail in memory, a registry and policy files on disk, and a timer by hand."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, patch
@@ -195,6 +196,93 @@ def test_the_scale_of_numbers_is_set_before_the_first_update_and_when_decisions_
     world.decide(1)
     world.learner.step()
     assert mean_price() > first
+
+
+# ------------------------------------------------------------------ on-policy
+
+
+PPO = slate_loop(
+    agent="ppo", batch_size=16, minibatch_size=8, epochs=2, decisions_per_update=5, min_decisions=20, stabilizer="srs"
+)
+
+
+@pytest.fixture
+def on_policy(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, PPO)
+    yield world
+    world.engine.dispose()
+
+
+def learned_from(world: World) -> list[list[str]]:
+    """The decisions of each update's minibatch in one step, in order; a decision is there once an impression."""
+    with patch.object(Stabilized, "update", autospec=True, side_effect=Stabilized.update) as update:
+        world.learner.step()
+    buffer = world.learner._replay._buffer
+    return [sorted(buffer.decision_ids(call.args[1].rows)) for call in update.call_args_list]
+
+
+def both_of(first: int, last: int) -> list[str]:
+    """Two impressions each of decisions `first` … `last`."""
+    return sorted(2 * one_of(first, last))
+
+
+def one_of(first: int, last: int) -> list[str]:
+    return [f"d{n}" for n in range(first, last + 1)]
+
+
+def test_on_policy_only_the_newest_are_learned_from_and_older_ones_never(on_policy: World) -> None:
+    on_policy.decide(40)  # the last waits for its next decision; 8 updates are owed, and one has fresh impressions
+    assert learned_from(on_policy) == [one_of(24, 39)]  # the other impressions of these come after all the decisions
+    assert learned_from(on_policy) == []
+    on_policy.decide(7)  # 40 to 46 are fresh: two impressions too few
+    assert learned_from(on_policy) == []
+    on_policy.decide(1)
+    assert learned_from(on_policy) == [both_of(40, 47)]
+    assert on_policy.num_updates() == 2
+    assert on_policy.metrics.updates._value.get() == 2
+
+
+def test_a_method_that_corrects_for_old_policies_learns_from_old_decisions_too(tmp_path: Path) -> None:
+    world = World(tmp_path, PPO.model_copy(update={"learner": PPO.learner.model_copy(update={"agent": "reinforce"})}))
+    world.decide(40)
+    batches = learned_from(world)
+    assert [len(batch) for batch in batches] == [16] * 8
+    assert len({*chain(*batches)}) >= 35
+    world.engine.dispose()
+
+
+def test_the_estimator_takes_as_many_steps_as_the_agent_and_from_all_there_were(on_policy: World) -> None:
+    """An update is 2 epochs of 2 minibatches. One fit is in it; 4 less the agent's share, 78 of 80 impressions and then
+    94 of 96, are owed: 3.025, then 3.021 and the .025 left.
+    """
+    for num, num_rewarded in ((40, 80), (8, 96)):
+        on_policy.decide(num)
+        with patch.object(Stabilized, "fit", autospec=True, side_effect=Stabilized.fit) as fit:
+            on_policy.learner.step()
+        assert fit.call_count == 1 + 3
+        assert [call.args[2] for call in fit.call_args_list] == [num_rewarded] * 4
+        old = [call.args[1] for call in fit.call_args_list if min(call.args[1].rows) < 20]
+        assert len(old) == 3  # of all there were, where the agent has the newest
+    assert on_policy.learner._owed_fits == pytest.approx(3.025 + 4 - 94 / 96 - 6)
+
+
+def test_a_new_process_has_nothing_fresh(on_policy: World) -> None:
+    on_policy.decide(60)
+    on_policy.learner.step()
+    on_policy.learner.keep()
+    on_policy.learner = on_policy.started(seed=7)
+    assert learned_from(on_policy) == []
+    on_policy.decide(8)
+    assert learned_from(on_policy) == [both_of(60, 67)]
+    assert on_policy.num_updates() == 2
+
+
+def test_an_on_policy_agent_is_published(on_policy: World) -> None:
+    on_policy.decide(40)
+    on_policy.learner.step()
+    manifest = read_policy(on_policy.folder / "policies" / "000001", PPO).manifest
+    assert manifest.final_at == [5.0 * n + 10.0 for n in range(24, 40)]
+    assert on_policy.champion() == "000001"
 
 
 # ------------------------------------------------------------------ publishing

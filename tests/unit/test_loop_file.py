@@ -48,6 +48,13 @@ def test_what_a_good_file_says() -> None:
     assert price.low is None
 
 
+def test_the_stabilizer_that_is_not_named_goes_by_the_action() -> None:
+    assert parse_loop(GOOD).learner.stabilizer == "blend"
+    assert parse_loop(GOOD.replace('agent = "dqn"', 'agent = "dqn"\nstabilizer = "srs"')).learner.stabilizer == "srs"
+    weights = GOOD.replace('kind = "slate"\nsize = 10', 'kind = "weights"\ndim = 2').replace('"dqn"', '"ddpg"')
+    assert parse_loop(weights.replace('"softmax"', '"gaussian"')).learner.stabilizer == "raw"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -1,13 +1,16 @@
 """What an agent is: it learns from minibatches and yields policies. It does not know that stabilizers exist."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from schemas.loop_file import Loop
+from schemas.sections import Learner
+from trainer.agents.losses import polyak_update
 from trainer.agents.view import View
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
@@ -50,9 +53,11 @@ class AgentFactory(Protocol):
 
 
 class Seeing(Protocol):
-    """A network that sees states and items through a view."""
+    """A module that sees states and items through a view."""
 
     view: View
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 Network = TypeVar("Network", bound=Seeing)
@@ -61,6 +66,7 @@ Network = TypeVar("Network", bound=Seeing)
 class WithTarget(OfParts, Generic[Network]):
     """What agents have in common that bootstrap from a copy of their network, which follows it slowly."""
 
+    _settings: Learner
     _online: Network
     _target: Network
 
@@ -68,3 +74,12 @@ class WithTarget(OfParts, Generic[Network]):
         """As `Agent.rescale`."""
         for network in (self._online, self._target):
             network.view.rescale(statistics)
+
+    def _follow(self) -> None:
+        """Moves the target towards the network, by `polyak`."""
+        polyak_update(*self._followed, self._settings.polyak)
+
+    @cached_property
+    def _followed(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The target's parameters and the network's: finding them takes as long as moving them."""
+        return [*self._target.parameters()], [*self._online.parameters()]

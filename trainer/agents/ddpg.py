@@ -11,7 +11,7 @@ from schemas.loop_file import Loop
 from schemas.sections import WeightsAction
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, polyak_update
+from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import ActorHead, Mlp, export
@@ -65,7 +65,7 @@ class DdpgAgent(WithTarget[ActorCritic]):
         self._actor_optimizer.differentiate(actor_loss(value, z, self._settings.action_penalty))
         self._critic_optimizer.step()
         self._actor_optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return {"agent_loss": critic_loss.item(), "q_mean": q.mean().item(), "policy_value": value.mean().item()}
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import bootstrapped, mean_squared_error, polyak_update, slate_value
+from trainer.agents.losses import bootstrapped, mean_squared_error, slate_value
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import export, slate_head
@@ -32,12 +32,12 @@ class QNetwork(nn.Module):
         """Q [B, N] of items (slots [B, N, Si], numbers [B, N, Gi]; there where mask [B, N]) in states (slots [B, S],
         numbers [B, G]).
         """
-        q: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
-        return q
+        return self.policy_scores(state, items, mask)
 
-    def policy_scores(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def policy_scores(self, state: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """What the policy's tensors compute [B, N]: Q, or what ranks as it does."""
-        scores: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask)
+        history = self.view.history(state[0])
+        scores: Tensor = self.head(self.view.state(*state), self.view.items(*items), mask, history)
         return scores
 
     def heads(self) -> list[nn.Parameter]:
@@ -64,7 +64,7 @@ class DqnAgent(WithTarget[QNetwork]):
         penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
         self._optimizer.differentiate(loss + penalty)
         self._optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return {"agent_loss": loss.item(), "q_mean": q.mean().item()}
 
     def _network(self, loop: Loop, view: View) -> QNetwork:

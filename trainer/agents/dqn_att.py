@@ -1,4 +1,4 @@
-"""Double DQN whose candidates see each other: Q(s, item, candidates), for `slate` and `interaction = "attention"`."""
+"""Double DQN with attention over history and candidates: Q(s, item, candidates), for `interaction = "attention"`."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""An actor-critic over candidate sets whose actor lets them see each other, for `interaction = "attention"`."""
+"""An actor-critic over candidate sets with attention over history and candidates, for `interaction = "attention"`."""
 
 from copy import deepcopy
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import bootstrapped, expected_value, mean_squared_error, polyak_update
+from trainer.agents.losses import bootstrapped, expected_value, mean_squared_error
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import JointHead, SlateHead, export, slate_head
@@ -26,7 +26,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.view = view
         self.actor: SlateHead = slate_head(loop, view.state_dim, view.item_dim)
-        self.critic = JointHead(loop, view.state_dim, view.item_dim)
+        self.critic = JointHead(loop, view.state_dim, view.item_dim, attends=True)
         start_at_zero(self.actor)
         start_at_zero(self.critic)
 
@@ -35,7 +35,9 @@ class ActorCritic(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Scores and Q [B, C]. The actor reads the features without moving them: the critic's loss teaches them."""
         s, i = self.view.state(*state), self.view.items(*items)
-        return self.actor(s.detach(), i.detach(), mask), self.critic(s, i)
+        history = self.view.history(state[0])
+        still = None if history is None else (history[0].detach(), history[1])
+        return self.actor(s.detach(), i.detach(), mask, still), self.critic(s, i, mask, history)
 
 
 class DrrAttAgent(WithTarget[ActorCritic]):
@@ -61,7 +63,7 @@ class DrrAttAgent(WithTarget[ActorCritic]):
         id_penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
         self._optimizer.differentiate(critic - gain + penalty + id_penalty)
         self._optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return {"agent_loss": critic.item(), "q_mean": q.mean().item()}
 
     @torch.no_grad()

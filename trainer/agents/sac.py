@@ -15,7 +15,6 @@ from trainer.agents.critics import ActorTwinCritics
 from trainer.agents.losses import (
     bootstrapped,
     mean_squared_error,
-    polyak_update,
     soft_actor_loss,
     tanh_gaussian_log_density,
 )
@@ -68,7 +67,7 @@ class SacAgent(WithTarget[GaussianActorCritics]):
         figures |= self._differentiate_actor(state.detach())
         for optimizer in (self._critic_optimizer, self._actor_optimizer, self._temperature):
             optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return figures
 
     def _differentiate_critics(self, state: Tensor, batch: TransitionBatch, num_examples: int) -> dict[str, float]:

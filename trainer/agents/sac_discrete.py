@@ -16,7 +16,6 @@ from trainer.agents.losses import (
     bootstrapped,
     log_shares,
     mean_squared_error,
-    polyak_update,
     slate_entropy,
     soft_slate_value,
 )
@@ -73,7 +72,7 @@ class SacDiscreteAgent(WithTarget[SlateActorCritics]):
         figures |= self._differentiate_actor(batch)
         for optimizer in (self._critic_optimizer, self._actor_optimizer, self._temperature):
             optimizer.step()
-        polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+        self._follow()
         return figures
 
     def _differentiate_critics(self, batch: TransitionBatch, num_examples: int) -> dict[str, float]:

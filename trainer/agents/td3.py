@@ -11,7 +11,7 @@ from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
 from trainer.agents.critics import ActorTwinCritics
-from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, polyak_update, smoothed_action
+from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, smoothed_action
 from trainer.agents.view import View
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
@@ -52,7 +52,7 @@ class Td3Agent(WithTarget[CountedActorCritics]):
         self._critic_optimizer.step()
         if moves_actor:
             self._actor_optimizer.step()
-            polyak_update([*self._target.parameters()], [*self._online.parameters()], self._settings.polyak)
+            self._follow()
         return figures
 
     def _differentiate_critics(self, state: Tensor, batch: TransitionBatch, num_examples: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.loop_file import Loop
+from trainer.attention import History
 from trainer.network_setup import rescale
 from trainer.networks import Embeddings
 from trainer.replay.statistics import NumberStatistics
@@ -49,20 +50,31 @@ class View(nn.Module):
 
     def state(self, slots: Tensor, numbers: Tensor) -> Tensor:
         """Features [B, Fs] of states with slots [B, S] and numbers [B, G]."""
-        features = self._first.state(slots, numbers)
         if self._shared is None:
-            return features
+            return self._first.state(slots, numbers)
+        with torch.no_grad():
+            features = self._shared.state(slots, numbers)
         # The numbers come from the shared part; zeros stay zeros in the own part, which is not rescaled.
-        added = 0.0 if self._own is None else self._own.state(slots, torch.zeros_like(numbers))
-        return features.detach() + added
+        return features if self._own is None else features + self._own.state(slots, torch.zeros_like(numbers))
 
     def items(self, slots: Tensor, numbers: Tensor) -> Tensor:
         """Features [..., Fi] of items with slots [..., Si] and numbers [..., Gi]."""
-        features = self._first.items(slots, numbers)
         if self._shared is None:
-            return features
-        added = 0.0 if self._own is None else self._own.items(slots, torch.zeros_like(numbers))
-        return features.detach() + added
+            return self._first.items(slots, numbers)
+        with torch.no_grad():
+            features = self._shared.items(slots, numbers)
+        return features if self._own is None else features + self._own.items(slots, torch.zeros_like(numbers))
+
+    def history(self, slots: Tensor) -> History | None:
+        """What candidates attend to in states with slots [B, S]; None where there is nothing, or nobody does."""
+        if self._shared is None:
+            return self._first.history(slots)
+        with torch.no_grad():
+            shared = self._shared.history(slots)
+        own = None if self._own is None else self._own.history(slots)
+        if shared is None or own is None:
+            return shared
+        return shared[0] + own[0], shared[1]
 
     def trained(self) -> Iterable[nn.Parameter]:
         """The parameters that the agent's loss may move."""

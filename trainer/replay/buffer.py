@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.replay.columns import Columns, RowShape
+from trainer.replay.decision_ids import DecisionIds
 from trainer.replay.index_set import IndexSet
 from trainer.replay.sessions import NO_ROW, Entry, Link, SessionIndex
-
-_FIRST_ROWS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +38,23 @@ class Buffer:
     def __init__(self, shape: RowShape, capacity: int, session_timeout_seconds: float) -> None:
         self.num_positions = shape.num_positions
         self.capacity = capacity
-        num = min(_FIRST_ROWS, capacity)
-        self.columns = Columns.empty(shape, num)
-        self.rewarded = IndexSet(num * self.num_positions)
+        self.columns = Columns.empty(shape, capacity)
+        self.rewarded = IndexSet(capacity * self.num_positions)
         """Codes of impressions: what an estimator learns from."""
-        self.ready = IndexSet(num * self.num_positions)
+        self.ready = IndexSet(capacity * self.num_positions)
         """Codes of those whose decision is terminated or has a next one: what an agent learns from."""
         self.evicted_up_to = -np.inf
         """`decided_at` of the latest decision that was overwritten."""
-        self._sessions = SessionIndex(session_timeout_seconds)
-        self._ids: list[str] = []
-        self._keys: list[str | None] = []
-        self._rows: dict[str, int] = {}
+        self._sessions = SessionIndex(session_timeout_seconds, capacity, self._entry)
+        self._ids = DecisionIds(capacity)
+        self._num = 0
         self._cursor = 0
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._num
 
     def __contains__(self, decision_id: str) -> bool:
-        return decision_id in self._rows
+        return self._ids.row(decision_id) is not None
 
     def decision_ids(self, rows: NDArray[np.int64]) -> list[str]:
         return [self._ids[row] for row in rows.tolist()]
@@ -70,7 +67,7 @@ class Buffer:
         """Takes in at most `capacity` new decisions, over the oldest ones. Returns the codes that became ready."""
         if not decisions:
             return np.zeros(0, np.int64)
-        rows = self._make_room(len(decisions))
+        rows = [(self._cursor + i) % self.capacity for i in range(len(decisions))]
         links = dict(chain.from_iterable(self._evict(row) for row in rows if row < len(self)))
         self._write(np.array(rows), decisions)
         for row, decision in zip(rows, decisions, strict=True):
@@ -81,7 +78,8 @@ class Buffer:
 
     def correct(self, decision_id: str, rewards: Sequence[float], terminated: bool) -> NDArray[np.int64]:
         """New rewards [K] of a decision that is here. Returns the codes that became ready."""
-        row = self._rows[decision_id]
+        row = self._ids.row(decision_id)
+        assert row is not None, "it is here"
         self.columns.rewards[row] = rewards
         self.columns.terminated[row] = terminated
         return self._refresh(np.array([row]))
@@ -126,34 +124,17 @@ class Buffer:
         for rows in (self.columns.slate[: len(self)], self.columns.candidates[: len(self)]):
             np.take(moved, rows, out=rows, mode="clip")  # this mode takes no copy
 
-    def _make_room(self, num: int) -> list[int]:
-        """The rows to write next, allocated."""
-        end = min(len(self) + num, self.capacity)
-        allocated = len(self.columns.decided_at)
-        if end > allocated:
-            allocated = min(max(2 * allocated, end), self.capacity)
-            self.columns.grow(allocated)
-            self.rewarded.grow(allocated * self.num_positions)
-            self.ready.grow(allocated * self.num_positions)
-        return [(self._cursor + i) % self.capacity for i in range(num)]
-
     def _entry(self, row: int) -> Entry:
         return Entry(float(self.columns.decided_at[row]), self._ids[row], row)
 
     def _evict(self, row: int) -> list[Link]:
-        entry = self._entry(row)
-        self.evicted_up_to = max(self.evicted_up_to, entry.decided_at)
-        del self._rows[entry.decision_id]
-        return self._sessions.remove(self._keys[row], entry)
+        self.evicted_up_to = max(self.evicted_up_to, float(self.columns.decided_at[row]))
+        self._ids.remove(row)
+        return self._sessions.remove(row)
 
     def _enter(self, row: int, decision: EncodedDecision) -> list[Link]:
-        if row == len(self._ids):
-            self._ids.append(decision.decision_id)
-            self._keys.append(decision.session)
-        else:
-            self._ids[row] = decision.decision_id
-            self._keys[row] = decision.session
-        self._rows[decision.decision_id] = row
+        self._ids.put(row, decision.decision_id)
+        self._num = max(self._num, row + 1)
         self._cursor = (row + 1) % self.capacity
         return self._sessions.insert(decision.session, Entry(decision.decided_at, decision.decision_id, row))
 

@@ -1,6 +1,6 @@
 """The buffer's arrays: one row a decision."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ class RowShape:
 
 @dataclass(slots=True)
 class Columns:
-    """N rows allocated. What a new row holds before it is written has no meaning."""
+    """N rows. What a row holds before it is written has no meaning, and takes no memory: pages of zeros are made when
+    they are first written to.
+    """
 
     decided_at: NDArray[np.float64]  # [N]
     final_at: NDArray[np.float64]  # [N]
@@ -40,7 +42,7 @@ class Columns:
     candidates: NDArray[np.int32]  # [N, C] rows of the item table
     action: NDArray[np.float32]  # [N, A]
     log_density: NDArray[np.float32]  # [N]
-    next_row: NDArray[np.int64]  # [N], `NO_ROW` where there is none
+    next_row: NDArray[np.int32]  # [N], `NO_ROW` where there is none
     terminated: NDArray[np.bool_]  # [N]
     was_sampled: NDArray[np.bool_]  # [N, K] by the agent
     is_newly_trained: NDArray[np.bool_]  # [N] sampled for the first time, and not reported yet
@@ -59,16 +61,8 @@ class Columns:
             candidates=np.zeros((num, shape.num_candidates), np.int32),
             action=np.zeros((num, shape.action_dim), np.float32),
             log_density=np.zeros(num, np.float32),
-            next_row=np.zeros(num, np.int64),
+            next_row=np.zeros(num, np.int32),
             terminated=np.zeros(num, np.bool_),
             was_sampled=np.zeros((num, k), np.bool_),
             is_newly_trained=np.zeros(num, np.bool_),
         )
-
-    def grow(self, num: int) -> None:
-        """To `num` rows allocated."""
-        for column in fields(self):
-            old = getattr(self, column.name)
-            new = np.zeros_like(old, shape=(num, *old.shape[1:]))
-            new[: len(old)] = old
-            setattr(self, column.name, new)

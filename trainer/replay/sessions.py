@@ -3,10 +3,13 @@
 `next_rows` says it of all decisions at once; `SessionIndex` keeps the same links while decisions come in any order.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple
+
+import numpy as np
+
+from trainer.replay.row_table import RowTable
 
 NO_ROW = -1
 
@@ -48,30 +51,64 @@ def _link(earlier: Entry, later: Entry, timeout_seconds: float) -> Link:
 
 
 class SessionIndex:
-    """The live rows of each session. Inserting and removing return the links that they change."""
+    """The live rows of each session. Inserting and removing return the links that they change.
 
-    def __init__(self, timeout_seconds: float) -> None:
+    A session is known by a hash of 64 bits: among five million, two share one in one buffer of a million.
+    """
+
+    def __init__(self, timeout_seconds: float, num_rows: int, entry_of: Callable[[int], Entry]) -> None:
+        """Of rows [0, num_rows); `entry_of` says the entry of a row that is in."""
         self._timeout_seconds = timeout_seconds
-        self._sessions: dict[str, list[Entry]] = {}
+        self._entry_of = entry_of
+        self._before = np.zeros(num_rows, np.int32)  # in the session: row + 1; 0 where there is none
+        self._after = np.zeros(num_rows, np.int32)  # the same
+        self._sessions = np.zeros(num_rows, np.int64)  # the session's hash; 0 where the row stands alone
+        self._last = RowTable(self._sessions)  # has the last row of each session
 
     def insert(self, key: str | None, entry: Entry) -> list[Link]:
         """Also into the middle of a session, where a decision came late."""
+        row = entry.row
+        self._sessions[row] = 0 if key is None else hash(key) or 1
         if key is None:
-            return [(entry.row, NO_ROW)]
-        entries = self._sessions.setdefault(key, [])
-        at = bisect_left(entries, entry)
-        links = [_link(earlier, entry, self._timeout_seconds) for earlier in entries[max(at - 1, 0) : at]]
-        following = [_link(entry, later, self._timeout_seconds) for later in entries[at : at + 1]]
-        entries.insert(at, entry)
-        return links + (following or [(entry.row, NO_ROW)])
+            return [(row, NO_ROW)]
+        earlier, later = self._around(entry, next(self._last.find(self._sessions[row]), NO_ROW))
+        self._join(earlier.row if earlier else NO_ROW, row)
+        self._join(row, later.row if later else NO_ROW)
+        if later is None:
+            self._make_last(row, instead_of=earlier.row if earlier else NO_ROW)
+        links = [_link(earlier, entry, self._timeout_seconds)] if earlier else []
+        return [*links, _link(entry, later, self._timeout_seconds) if later else (row, NO_ROW)]
 
-    def remove(self, key: str | None, entry: Entry) -> list[Link]:
+    def remove(self, row: int) -> list[Link]:
         """What came before the removed row has no next one then: the row after it is not what really came next."""
-        if key is None:
+        if self._sessions[row] == 0:
             return []
-        entries = self._sessions[key]
-        at = bisect_left(entries, entry)
-        del entries[at]
-        if not entries:
-            del self._sessions[key]
-        return [(earlier.row, NO_ROW) for earlier in entries[max(at - 1, 0) : at]]
+        earlier, later = int(self._before[row]) - 1, int(self._after[row]) - 1
+        self._join(earlier, later)
+        if later == NO_ROW:
+            self._make_last(earlier, instead_of=row)
+        return [] if earlier == NO_ROW else [(earlier, NO_ROW)]
+
+    def _around(self, entry: Entry, last: int) -> tuple[Entry | None, Entry | None]:
+        """What comes before and after an entry in a session with this last row; nearly always the last one and none."""
+        earlier, later = self._entry(last), None
+        while earlier is not None and earlier > entry:
+            earlier, later = self._entry(int(self._before[earlier.row]) - 1), earlier
+        return earlier, later
+
+    def _entry(self, row: int) -> Entry | None:
+        return None if row == NO_ROW else self._entry_of(row)
+
+    def _join(self, earlier: int, later: int) -> None:
+        """One follows on the other; either may be `NO_ROW`."""
+        if earlier != NO_ROW:
+            self._after[earlier] = later + 1
+        if later != NO_ROW:
+            self._before[later] = earlier + 1
+
+    def _make_last(self, row: int, *, instead_of: int) -> None:
+        """Of a session; either may be `NO_ROW`."""
+        if instead_of != NO_ROW:
+            self._last.remove(instead_of)
+        if row != NO_ROW:
+            self._last.put(row)

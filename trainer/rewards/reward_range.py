@@ -38,15 +38,16 @@ class RewardRange(nn.Module):
 
     def observe(self, reward: Tensor) -> None:
         """Takes the rewards [B] of a batch into account."""
-        low, high = reward.aminmax()
-        if self.count:
-            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
-        self.count += len(reward)
-        self.mean += (reward.mean() - self.mean) * (len(reward) / self.count)
+        low, high = (each.item() for each in reward.aminmax())
+        before, mean, num = self.count.item(), self.mean.item(), len(reward)
+        if before:
+            low, high = min(low, self.low.item()), max(high, self.high.item())
+        self.count.fill_(before + num)
+        self.mean.fill_(mean + (reward.mean().item() - mean) * (num * (1.0 / (before + num))))
         if low != self.low or high != self.high:
-            self.low.copy_(low)
-            self.high.copy_(high)
-            share = ((self.mean - low) / (high - low)).nan_to_num(0.5)
+            self.low.fill_(low)
+            self.high.fill_(high)
+            share = ((self.mean - self.low) / (self.high - self.low)).nan_to_num(0.5)
             self.offset.copy_(torch.logit(share.clamp(_MIN_SHARE, 1 - _MIN_SHARE)))
 
     def loss(self, logits: Tensor, reward: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ ITEMS = [(f"i{i}", {"price": float(i % 10)}) for i in range(40)]
 def serving(settings: Settings, loop: Loop) -> Iterator[str]:
     """The server in a thread, on a port of its own; yields its URL."""
     stop = threading.Event()
-    listener = serve._listening(settings.model_copy(update={"port": 0}))
+    listener = serve.listen(settings.model_copy(update={"port": 0}))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=serve.run_serve, args=(settings, loop, stop, listener))
     thread.start()
@@ -58,7 +58,7 @@ class Policies:
         )
         policy = made.policy(self.loop, tensors)
         assert isinstance(policy, SlatePolicy)
-        state = policy.state_vector(policy.state_encoder.encode({"page": 3}))
+        state = policy.state_vectors([policy.state_encoder.encode({"page": 3})])[0]
         encoded = [policy.item_encoder.encode(item_id, features) for item_id, features in ITEMS]
         scores = policy.scores(state, policy.item_vectors(encoded)).tolist()
         self.scores[version] = dict(zip((item_id for item_id, _ in ITEMS), scores, strict=True))

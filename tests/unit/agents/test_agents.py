@@ -1,5 +1,7 @@
 """What holds for every agent, by any name."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,25 @@ def test_from_its_state_it_goes_on_exactly_as_it_would_have(name: str) -> None:
         assert figures == other.update(batch, 1_000)
     ours, theirs = agent.policy_tensors(), other.policy_tensors()
     assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_copy_learns_apart_and_exactly_as_the_first(name: str) -> None:
+    agent, loop = make(name), loop_for(name)
+    for seed in range(3):
+        agent.update(random_batch(loop, seed=seed), num_examples=1_000)
+    other = deepcopy(agent)
+    kept = {key: tensor.clone() for key, tensor in agent.state_dict().items()}
+    batch = random_batch(loop, seed=9)
+    random = torch.get_rng_state()
+    for _ in range(3):
+        other.update(batch, 1_000)
+    assert all(torch.equal(kept[key], tensor) for key, tensor in agent.state_dict().items())
+    torch.set_rng_state(random)
+    for _ in range(3):
+        agent.update(batch, 1_000)
+    ours, theirs = agent.state_dict(), other.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 @pytest.mark.parametrize("name", AGENTS)

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from schemas.sections import Network
-from tests.unit.agents.batches import random_batch, slate_loop
+from tests.unit.agents.batches import history_loop, random_batch, slate_loop
+from trainer.agents import AGENTS
 from trainer.agents.dqn_att import DqnAttAgent
 from trainer.agents.drn import DrnAgent
 from trainer.agents.losses import expected_value
 from trainer.agents.view import View
-from trainer.networks import AttentionHead
+from trainer.attention import HistoryAttention
+from trainer.networks import AttentionHead, Embeddings
 
 
 def test_the_expected_value_is_the_mean_under_the_softmax_of_what_is_there() -> None:
@@ -38,6 +40,54 @@ def test_attention_worked_by_hand() -> None:
     items = torch.tensor([[[1.0], [3.0]]])
     assert head(torch.zeros(1, 2), items).tolist() == [[4.0, 6.0]]
     assert head(torch.zeros(1, 2), items, torch.tensor([[True, False]]))[0, 0].item() == 2.0  # 1 + 2 · 1 − 1
+
+
+@torch.no_grad()
+def test_attention_to_the_history_worked_by_hand() -> None:
+    """One dimension: e = 1 and 0, q = e · ln 3, h = 1 and 0 and a place that is empty. The first item finds
+    (3 · 1 + 1 · 0) / 4 of the history, the second its mean, and both nothing in an empty one.
+    """
+    loop = history_loop(agent="dqn-att")
+    loop = loop.model_copy(update={"network": loop.network.model_copy(update={"embedding_dim": 1})})
+    find = HistoryAttention(loop)
+    find.query.weight.fill_(math.log(3.0))
+    find.query.bias.zero_()
+    items = torch.tensor([[[1.0], [0.0]]]).expand(2, 2, 1)
+    rows = torch.tensor([[[1.0], [0.0], [0.0]], [[0.0], [0.0], [0.0]]])
+    there = torch.tensor([[True, True, False], [False, False, False]])
+    torch.testing.assert_close(find(items, (rows, there)), torch.tensor([[[0.75], [0.5]], [[0.0], [0.0]]]))
+
+
+@pytest.mark.parametrize("agent", ["dqn-att", "drr-att"])
+def test_it_is_learned_which_history_matters(agent: str) -> None:
+    loop = history_loop(agent=agent, discount=0.0)
+    torch.manual_seed(0)
+    learner = AGENTS[agent](loop, View.own(loop))
+    before = {name: tensor.copy() for name, tensor in learner.policy_tensors().items() if "interest" in name}
+    for seed in range(4):
+        learner.update(random_batch(loop, seed=seed), num_examples=1_000)
+    after = learner.policy_tensors()
+    assert {*before} == {"head.interest.query.weight", "head.interest.query.bias"}
+    assert all((after[name] != tensor).any() for name, tensor in before.items())
+
+
+def test_a_view_of_two_parts_attends_to_their_sum() -> None:
+    loop = history_loop(agent="dqn-att")
+    shared = Embeddings(loop)
+    view = View.residual(loop, shared)
+    for parameter in view.trained():
+        torch.nn.init.normal_(parameter)
+    slots = torch.tensor([[1, 5, 0, 7]])  # the place, then the history
+    seen, merged = view.history(slots), view.merged().history(slots)
+    assert seen is not None
+    assert merged is not None
+    torch.testing.assert_close(seen, merged)
+    assert seen[1].tolist() == [[True, False, True]]
+    [moved] = torch.autograd.grad(seen[0].sum(), shared.rows, allow_unused=True)
+    assert moved is None
+    of_others = View.shared(shared).history(slots)
+    assert of_others is not None
+    assert not of_others[0].requires_grad
 
 
 def test_what_was_shown_above_does_not_count() -> None:

@@ -47,7 +47,7 @@ def test_on_data_of_its_own_policy_the_ratio_of_a_slate_is_1(name: str) -> None:
     mask = torch.ones(3, 5, dtype=torch.bool)
     mask[1:, 4] = mask[2:, 0] = False
     network = SlateNetwork(loop, agent.policy_tensors())
-    state = network.state_vector(batch.state_slots[0].numpy(), batch.state_numbers[0].numpy())
+    state = network.state_vectors(batch.state_slots[0].numpy(), batch.state_numbers[0].numpy())
     items = network.item_vectors(batch.candidate_slots[0].numpy(), batch.candidate_numbers[0].numpy())
     scores = network.scores(state, items)
     assert np.ptp(scores) > 0.1

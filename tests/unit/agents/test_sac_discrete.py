@@ -95,7 +95,7 @@ def test_its_policy_scores_by_logits_times_the_temperature(interaction: Literal[
     with torch.no_grad():
         logs = agent._online.log_policy(agent._online.features(state, items), torch.from_numpy(probe.mask))
     for i, scores in enumerate(agent.act(probe)):
-        vector = served.state_vector(probe.state_slots[i], probe.state_numbers[i])
+        vector = served.state_vectors(probe.state_slots[i], probe.state_numbers[i])
         ranked = served.scores(vector, served.item_vectors(probe.item_slots[i], probe.item_numbers[i]))
         assert ranked == pytest.approx(scores, abs=1e-5)
         softmax = slate_propensities(ranked, [0], SoftmaxExploration(kind="softmax", temperature=0.1, epsilon=0.0))

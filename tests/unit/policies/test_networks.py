@@ -16,7 +16,7 @@ NO_SLOTS = np.zeros((2, 0), np.int64)
 
 def test_scores_are_the_product_of_the_towers_and_the_bias() -> None:
     network = SlateNetwork(tiny_loop(), tiny_tensors())
-    state = network.state_vector([], [3.0])
+    state = network.state_vectors([], [3.0])
     items = network.item_vectors(NO_SLOTS, [[4.0], [-1.0]])
     assert state.tolist() == [2.5]
     assert items.vectors.tolist() == [[2.0, 0.0]]
@@ -27,7 +27,7 @@ def test_scores_are_the_product_of_the_towers_and_the_bias() -> None:
 def test_one_network_of_both_scores_them_together() -> None:
     network = SlateNetwork(tiny_loop("mlp"), tiny_tensors())
     items = network.item_vectors(NO_SLOTS, [[4.0], [-1.0]])
-    scores = network.scores(network.state_vector([], [3.0]), items)
+    scores = network.scores(network.state_vectors([], [3.0]), items)
     assert scores == pytest.approx([0.55, 0.05], abs=1e-6)
 
 
@@ -47,7 +47,7 @@ def test_one_network_of_both_sees_the_product_of_the_summed_embeddings() -> None
     network = SlateNetwork(loop, {name: np.array(value, np.float32) for name, value in tensors.items()})
     items = network.item_vectors([[0], [1]], np.zeros((2, 0)))
     # 2 + 10 · 3 + 100 · id + 1000 · (2 + 3) · id + .5
-    assert network.scores(network.state_vector([1, 1], []), items).tolist() == [20432.5, 25532.5]
+    assert network.scores(network.state_vectors([1, 1], []), items).tolist() == [20432.5, 25532.5]
 
 
 def test_layer_norm_comes_before_relu() -> None:

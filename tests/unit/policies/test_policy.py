@@ -17,7 +17,7 @@ def test_a_slate_policy_scores_items_in_a_context() -> None:
     assert isinstance(policy, SlatePolicy)
     assert (policy.version, policy.created_at) == ("000007", 5.0)
     items = policy.item_vectors([policy.item_encoder.encode("a", {"p": 4}), policy.item_encoder.encode("b", {"p": -1})])
-    state = policy.state_vector(policy.state_encoder.encode({"x": 3}))
+    state = policy.state_vectors([policy.state_encoder.encode({"x": 3})])[0]
     assert policy.scores(state, items).tolist() == [7.0, 1.0]
 
 

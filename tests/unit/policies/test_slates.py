@@ -10,10 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from policies.slates import draw_slate, slate_propensities
+from policies.slates import DrawnSlate, draw_slates, draw_uniform_slate, slate_propensities
 from schemas.sections import GreedyExploration, SoftmaxExploration
 
 Exploration = SoftmaxExploration | GreedyExploration
+
+
+def draw_slate(q: NDArray[np.float32], k: int, exploration: Exploration, seed: int) -> DrawnSlate:
+    [slate] = draw_slates(q[None], k, exploration, [seed])
+    return slate
 
 
 def softmax(temperature: float = 1.0, epsilon: float = 0.0) -> SoftmaxExploration:
@@ -83,10 +88,10 @@ def test_slates_are_drawn_as_often_as_their_propensities_say(exploration: Explor
 
 
 def test_the_uniform_policy() -> None:
-    drawn = Counter(tuple(draw_slate(None, 2, softmax(), seed, num_candidates=4).indices) for seed in range(3_000))
+    drawn = Counter(tuple(draw_uniform_slate(4, 2, seed).indices) for seed in range(3_000))
     assert sum((drawn[slate] - 250) ** 2 / 250 for slate in permutations(range(4), 2)) < 31.3
-    assert draw_slate(None, 2, softmax(), 0, num_candidates=4).propensities == [1 / 4, 1 / 3]
-    assert draw_slate(None, 9, softmax(), 0, num_candidates=2).propensities == [1 / 2, 1.0]
+    assert draw_uniform_slate(4, 2, 0).propensities == [1 / 4, 1 / 3]
+    assert draw_uniform_slate(2, 9, 0).propensities == [1 / 2, 1.0]
 
 
 @settings(deadline=None)  # a machine that is busy elsewhere is no failure
@@ -116,7 +121,7 @@ def test_the_same_seed_gives_the_same_slate_in_every_release() -> None:
     q = scores(*(i / 10 for i in range(10)))
     assert draw_slate(q, 4, softmax(0.3, 0.1), 1).indices == [9, 5, 7, 8]
     assert draw_slate(q, 4, greedy(0.5), 2).indices == [9, 8, 7, 6]
-    assert draw_slate(None, 4, greedy(), 3, num_candidates=1_000_000).indices == [113450, 700293, 612974, 72866]
+    assert draw_uniform_slate(1_000_000, 4, 3).indices == [113450, 700293, 612974, 72866]
 
 
 def test_greedy_takes_the_best_and_of_equals_the_first() -> None:
@@ -129,7 +134,7 @@ def test_explored_says_that_a_position_was_drawn_uniformly() -> None:
     assert all(each.indices == [0, 1] for each in drawn if not each.explored)
     assert any(each.indices == [0, 1] for each in drawn if each.explored)  # by chance the best
     assert abs(sum(each.explored for each in drawn) - 300) < 36  # 1 − ½², 4 standard deviations
-    assert draw_slate(None, 1, greedy(), 0, num_candidates=3).explored
+    assert draw_uniform_slate(3, 1, 0).explored
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
@@ -139,6 +144,10 @@ def test_scores_that_are_not_finite_are_refused(wrong: float) -> None:
             draw_slate(scores(1, wrong, 2), 1, exploration, 0)
 
 
-def test_without_scores_the_number_of_candidates_must_be_given() -> None:
-    with pytest.raises(ValueError, match="num_candidates"):
-        draw_slate(None, 1, softmax(), 0)
+@pytest.mark.parametrize("exploration", [softmax(0.7, 0.3), greedy(0.3), softmax(1e-3, 0.2)])
+def test_among_others_a_request_gets_the_slate_that_it_gets_alone(exploration: Exploration) -> None:
+    q = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
+    together = draw_slates(q, 8, exploration, range(20))
+    assert [each.indices for each in together] == [draw_slate(q[i], 8, exploration, i).indices for i in range(20)]
+    for i, each in enumerate(together):
+        assert each.propensities == pytest.approx(slate_propensities(q[i], each.indices, exploration), rel=1e-12)

@@ -9,8 +9,7 @@ _changes = st.lists(st.dictionaries(st.integers(0, 19), st.booleans(), max_size=
 
 @given(_changes)
 def test_it_holds_what_a_set_would(changes: list[dict[int, bool]]) -> None:
-    members, model = IndexSet(10), set[int]()
-    members.grow(20)
+    members, model = IndexSet(20), set[int]()
     for change in changes:
         values, wanted = np.array([*change], np.int64), np.array([*change.values()], np.bool_)
         added = members.set_members(values, wanted)

@@ -3,9 +3,25 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.replay.sessions import NO_ROW, Entry, SessionIndex, next_rows, session_key
+from trainer.replay.sessions import NO_ROW, Entry, Link, SessionIndex, next_rows, session_key
 
 TIMEOUT = 10.0
+
+
+class Sessions:
+    """An index, with the entries that its rows have."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Entry] = {}
+        self._index = SessionIndex(TIMEOUT, 30, self._entries.__getitem__)
+
+    def insert(self, key: str | None, entry: Entry) -> list[Link]:
+        self._entries[entry.row] = entry
+        return self._index.insert(key, entry)
+
+    def remove(self, entry: Entry) -> list[Link]:
+        del self._entries[entry.row]  # nobody asks for it any more
+        return self._index.remove(entry.row)
 
 
 def test_a_session_is_of_one_session_id_else_of_one_user() -> None:
@@ -31,7 +47,7 @@ def test_a_gap_over_the_timeout_starts_another_session() -> None:
 
 
 def test_a_late_decision_between_two_that_were_far_apart_joins_them() -> None:
-    index, links = SessionIndex(TIMEOUT), dict[int, int]()
+    index, links = Sessions(), dict[int, int]()
     for entry in (Entry(0.0, "d", 0), Entry(15.0, "e", 1), Entry(8.0, "f", 2)):
         links.update(index.insert("a", entry))
     assert links == {0: 2, 2: 1, 1: NO_ROW}
@@ -50,7 +66,7 @@ _decisions = st.lists(
 def test_any_order_of_arrival_gives_the_same_links(decisions: list[tuple[str | None, Entry]], random: object) -> None:
     expected = next_rows(decisions, TIMEOUT)
     random.shuffle(decisions)  # type: ignore[attr-defined]  # hypothesis gives a Random
-    index, links = SessionIndex(TIMEOUT), dict[int, int]()
+    index, links = Sessions(), dict[int, int]()
     for key, entry in decisions:
         links.update(index.insert(key, entry))
     assert links == expected
@@ -61,19 +77,19 @@ def test_removing_the_oldest_leaves_the_links_of_the_others(
     decisions: list[tuple[str | None, Entry]], num_removed: int
 ) -> None:
     decisions.sort(key=lambda each: each[1])
-    index, links = SessionIndex(TIMEOUT), dict[int, int]()
+    index, links = Sessions(), dict[int, int]()
     for key, entry in decisions:
         links.update(index.insert(key, entry))
-    for key, entry in decisions[:num_removed]:
-        assert index.remove(key, entry) == []
+    for _, entry in decisions[:num_removed]:
+        assert index.remove(entry) == []
         del links[entry.row]
     assert links == next_rows(decisions[num_removed:], TIMEOUT)
 
 
 def test_removing_from_the_middle_cuts_the_pointer_to_it() -> None:
-    index = SessionIndex(TIMEOUT)
+    index = Sessions()
     entries = [Entry(0.0, "d", 0), Entry(1.0, "e", 1), Entry(2.0, "f", 2)]
     for entry in entries:
         index.insert("a", entry)
-    assert index.remove("a", entries[1]) == [(0, NO_ROW)]
+    assert index.remove(entries[1]) == [(0, NO_ROW)]
     assert index.insert("a", Entry(3.0, "g", 1)) == [(2, 1), (1, NO_ROW)]

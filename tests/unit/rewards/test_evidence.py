@@ -60,3 +60,16 @@ def test_evidence_goes_on_from_its_state() -> None:
     other = Evidence()
     other.load_state_dict(evidence.state_dict())
     assert (other.probe_r2, other.estimate_t) == (evidence.probe_r2, evidence.estimate_t)
+
+
+def test_one_huge_reward_does_not_drown_the_others() -> None:
+    # 100 of 1,000 pay 1, and one of them 1,000: mean 1.099, variance 1,000.1 − 1.2, so that it counts as 95.915.
+    reward = (torch.arange(1_000) % 10 == 0).float()
+    estimate = 0.05 + 0.1 * reward
+    reward[0], estimate[0] = 1_000.0, 0.05
+    evidence = evidence_of(reward.tolist(), estimate.tolist(), [0.0] * 1_000)
+    bound = 1.099 + 3 * (((reward - 1.099) ** 2).mean().item()) ** 0.5
+    assert bound == pytest.approx(95.915, abs=0.001)
+    counted = torch.corrcoef(torch.stack([reward.clamp(max=bound), estimate]))[0, 1].item()
+    assert evidence.estimate_t == pytest.approx(counted * 1_000**0.5, rel=1e-4)
+    assert evidence.estimate_t > 2 * torch.corrcoef(torch.stack([reward, estimate]))[0, 1].item() * 1_000**0.5

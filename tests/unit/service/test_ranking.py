@@ -167,7 +167,7 @@ def test_an_item_scores_as_it_does_alone(candidates: list[str | Candidate], inte
     policy = made.policy(loop)
     assert isinstance(policy, SlatePolicy)
     ranked = ranker(loop, policy).rank(RecommendRequest(candidates=candidates, context={"page": 7, "age": "old"}))
-    state = policy.state_vector(policy.state_encoder.encode({"page": 7, "age": "old"}))
+    state = policy.state_vectors([policy.state_encoder.encode({"page": 7, "age": "old"})])[0]
     for item in decision(ranked).items:
         alone = policy.item_vectors([policy.item_encoder.encode(item.item_id, item.features)])
         assert item.score == pytest.approx(float(policy.scores(state, alone)[0]), abs=1e-6)
@@ -179,7 +179,7 @@ def test_with_attention_an_item_scores_as_it_does_among_the_candidates() -> None
     assert isinstance(policy, SlatePolicy)
     candidates: list[str | Candidate] = ["i3", "unknown", Candidate("i1", {"price": 9.0}), "i0"]
     ranked = ranker(loop, policy).rank(RecommendRequest(candidates=candidates, context={"page": 7, "age": "old"}))
-    state = policy.state_vector(policy.state_encoder.encode({"page": 7, "age": "old"}))
+    state = policy.state_vectors([policy.state_encoder.encode({"page": 7, "age": "old"})])[0]
     items = decision(ranked).items
     together = policy.item_vectors([policy.item_encoder.encode(item.item_id, item.features) for item in items])
     assert [item.score for item in items] == pytest.approx(policy.scores(state, together).tolist(), abs=1e-5)
@@ -196,7 +196,7 @@ def test_with_attention_items_outside_the_candidates_are_not_seen() -> None:
         RecommendRequest(exclude=["i2", "i4"], context=context),
     ):
         items = decision(ranker(loop, policy).rank(request)).items
-        state = policy.state_vector(policy.state_encoder.encode(context))
+        state = policy.state_vectors([policy.state_encoder.encode(context)])[0]
         together = policy.item_vectors([policy.item_encoder.encode(item.item_id, item.features) for item in items])
         assert len(items) == 3
         assert [item.score for item in items] == pytest.approx(policy.scores(state, together).tolist(), abs=1e-5)
@@ -360,3 +360,33 @@ def test_an_action_that_is_not_finite_falls_back() -> None:
     ranked = ranker(WEIGHTS, made.policy(WEIGHTS, tensors), []).rank(RecommendRequest())
     assert ranked.answer.mode == "fallback"
     assert ranked.answer.log_density == pytest.approx(-2 * math.log(2))
+
+
+def test_requests_that_are_ranked_together_get_what_they_get_alone() -> None:
+    loop = made.slate_loop()
+    served = ranker(loop, made.policy(loop))
+    requests = [
+        *(RecommendRequest(decision_id=f"d{i}", context={"page": i}) for i in range(5)),
+        RecommendRequest(decision_id="fewer", candidates=["i1", "i2"]),
+        RecommendRequest(decision_id="other k", k=1),
+        RecommendRequest(decision_id="unknown", candidates=["i1", "new"]),
+    ]
+    asked = [served.ask(request) for request in requests]
+    together = [served.ranked(*each).answer for each in zip(asked, served.act(asked), strict=True)]
+    alone = [served.rank(request).answer for request in requests]
+    assert [[item.item_id for item in each.items] for each in together] == [
+        [item.item_id for item in each.items] for each in alone
+    ]
+    for one, other in zip(together, alone, strict=True):
+        assert [item.propensity for item in one.items] == pytest.approx([item.propensity for item in other.items])
+
+
+def test_scores_that_are_not_finite_cost_only_their_own_request() -> None:
+    loop = made.slate_loop()
+    tensors = made.random_tensors(loop)
+    tensors["embeddings.state.age"][2] = np.inf  # "old"
+    served = ranker(loop, made.policy(loop, tensors))
+    requests = [RecommendRequest(context={"age": age}) for age in ("young", "old", "young")]
+    with np.errstate(all="ignore"):
+        modes = [act.mode for act in served.act([served.ask(request) for request in requests])]
+    assert [mode == "fallback" for mode in modes] == [False, True, False]

@@ -173,8 +173,20 @@ def test_a_decision_that_the_log_never_takes_is_413() -> None:
 def test_what_is_not_durable_is_answered_at_once_and_waits_in_memory() -> None:
     made = Recommending()
     body = msgspec.json.encode({"decision_id": "d", "candidates": ["a"]})
-    answer = made.recommender.answer(body)
+    answer = asyncio.run(made.recommender.answer(body))
     made.reason = "second"
-    assert made.recommender.answer(body) == answer
+    assert asyncio.run(made.recommender.answer(body)) == answer
     assert made.writer.appends == []
+    assert made.registry.get_sample_value("steadyrank_repeated_decisions_total") == 1
+
+
+def test_one_request_that_comes_twice_at_the_same_time_is_one_decision() -> None:
+    made = Recommending()
+    body = msgspec.json.encode({"decision_id": "d", "candidates": ["a", "b"]})
+
+    async def run() -> None:
+        first, second = await asyncio.gather(*(made.recommender.answer(body) for _ in range(2)))
+        assert first == second
+
+    asyncio.run(run())
     assert made.registry.get_sample_value("steadyrank_repeated_decisions_total") == 1

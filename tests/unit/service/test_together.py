@@ -1,0 +1,71 @@
+"""What comes in one turn of the event loop is answered at once, and apart where it must be."""
+
+import asyncio
+import time
+
+import pytest
+
+from service.together import Together
+
+
+class Squares:
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def __call__(self, numbers: list[int]) -> list[int]:
+        self.asked.append(numbers)
+        if 13 in numbers:
+            raise ValueError("not thirteen")
+        return [number * number for number in numbers]
+
+
+def test_what_is_asked_at_the_same_time_is_answered_together() -> None:
+    squares = Squares()
+
+    async def run() -> None:
+        together = Together(squares)
+
+        async def ask(number: int) -> int:
+            return await together.ask(number)
+
+        assert list(await asyncio.gather(ask(2), ask(3), ask(4))) == [4, 9, 16]
+        assert await ask(5) == 25
+
+    asyncio.run(run())
+    assert squares.asked == [[2, 3, 4], [5]]
+
+
+def test_one_that_fails_does_not_fail_the_others() -> None:
+    async def run() -> None:
+        together = Together(Squares())
+        first, bad, last = together.ask(2), together.ask(13), together.ask(4)
+        assert (await first, await last) == (4, 16)
+        with pytest.raises(ValueError, match="thirteen"):
+            await bad
+
+    asyncio.run(run())
+
+
+def test_who_has_gone_is_not_told() -> None:
+    async def run() -> None:
+        together = Together(Squares())
+        gone, bad_and_gone, there = together.ask(2), together.ask(13), together.ask(3)
+        gone.cancel()
+        bad_and_gone.cancel()
+        assert await there == 9
+
+    asyncio.run(run())
+
+
+def test_it_knows_what_an_answer_takes() -> None:
+    def slowly(numbers: list[int]) -> list[int]:
+        time.sleep(0.01 * len(numbers))
+        return numbers
+
+    async def run() -> None:
+        together = Together(slowly)
+        for _ in range(3):
+            await asyncio.gather(*(together.ask(number) for number in range(2)))
+        assert together.seconds_each > 0.01 * (1 - 0.9**3) - 1e-9
+
+    asyncio.run(run())
