@@ -28,7 +28,7 @@ def test_scores_and_propensities_are_the_rankers(tmp_path: Path) -> None:
         body: Any = request(random.Random(seed), workload)
         ids, context = body["candidates"], body["context"]
         vectors = policy.item_vectors([items.encode(i, workload.features(int(i[1:]))) for i in ids])
-        scores = policy.scores(policy.state_vector(StateEncoder(loop).encode(context)), vectors)
+        scores = policy.scores(policy.state_vectors([StateEncoder(loop).encode(context)])[0], vectors)
         slate = model.slate(context["user"], ids)
         drawn = [ids.index(item.item_id) for item in slate]
         assert len(set(drawn)) == 10
