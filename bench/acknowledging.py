@@ -1,12 +1,14 @@
-"""The ceiling of /feedback: the ranker, which checks events and acknowledges them, and keeps none.
+"""The ranker without its event log: it does all else, checks events and acknowledges them, and keeps nothing.
 
 `python -m bench.acknowledging PORT FOLDER`
 """
 
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 from bench.echo import run
 from schemas.loop_file import read_loop
@@ -17,10 +19,22 @@ from service.durable_log import Kept
 from service.feedback import FeedbackIntake, FeedbackRules
 from service.ids import IdSource
 from service.packing import Packer
+from storage.event_log import EventLogWriter, Topic
 
 
-class Acknowledging(Packer):
-    """Takes all, writes nothing."""
+class NoLog(EventLogWriter):
+    """Acknowledges at once what it forgets."""
+
+    def append(self, topic: Topic, value: bytes) -> Future[None]:  # noqa: ARG002
+        done = Future[None]()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None: ...
+
+
+class NoPacker(Packer):
+    """Takes all, and packs nothing: what is left of feedback is to check it."""
 
     async def append(self, elements: bytes) -> Kept:  # noqa: ARG002
         return "log"
@@ -29,9 +43,10 @@ class Acknowledging(Packer):
 def main(port: int, folder: Path) -> None:
     settings = Settings(data=folder / "data", loop=folder / "loop.toml")
     loop = read_loop(settings.loop)
-    parts = make_parts(settings, loop)
+    with patch("service.bootstrap.open_writer", lambda *_: NoLog()):
+        parts = make_parts(settings, loop)
     rules = FeedbackRules(loop.feedback_kinds, time.time, IdSource(b"validating.."))
-    intake = FeedbackIntake(rules, Acknowledging(parts.log, "feedback"), parts.metrics)
+    intake = FeedbackIntake(rules, NoPacker(parts.log, "feedback"), parts.metrics)
     sys.setswitchinterval(0.0005)  # as `service.serve` does
     run(create_app(replace(parts, feedback=intake)), port, has_lifespan=True)
 

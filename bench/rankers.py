@@ -140,7 +140,9 @@ def prepare(folder: Path, workload: Workload) -> Settings:
 
 
 def policy_tensors(loop: Loop, seed: int = 0) -> Tensors:
-    """Of the trainer's own agent before it learned; but its last layers, which start at 0, are drawn: items differ."""
+    """Of the trainer's own agent before it learned; but its last layers, which start at 0, are drawn, so that scores
+    differ by about the temperature.
+    """
     import torch  # noqa: PLC0415 (whoever only drives a server needs none)
 
     from trainer.rewards.stabilizers import stabilized_agent  # noqa: PLC0415 (the same)
@@ -149,7 +151,7 @@ def policy_tensors(loop: Loop, seed: int = 0) -> Tensors:
     rng, tensors = np.random.default_rng(seed), stabilized_agent(loop).policy_tensors()
     for name, tensor in tensors.items():
         if name.startswith("head.") and name.endswith(".weight") and not tensor.any():
-            tensors[name] = rng.normal(0, 0.05, tensor.shape).astype(np.float32)
+            tensors[name] = rng.normal(0, 0.25, tensor.shape).astype(np.float32)
     return tensors
 
 

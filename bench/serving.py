@@ -22,16 +22,20 @@ LARGE = Workload(num_items=10_000, num_candidates=None)
 WEIGHTS = Workload(action="weights")
 WEIGHTS_CATALOGUE = Workload(action="weights", num_candidates=None)
 MLP = Workload(interaction="mlp")
+MAX_REFUSED = 0.05
+"""A ranker that is at its limit refuses some (503); but a server that refuses more is not measured by its answers."""
 _PATH = "/recommend"
 _ABOUT = """
 Server on one core, wrk on another, {rounds} interleaved rounds of {seconds:g} s, medians; decision log on (SQLite). p50
 and p99 are those of a saturated server. CPU is the server process's, all its threads. Share is of the bare ASGI
 application (uvicorn, uvloop, httptools; it reads the body, and its reply is as long as the ranker's) with as many
 connections, in the same round; by CPU, it is the ratio of CPU a request, which what else the machine does touches
-less. A request is {body:,} bytes long, a reply {reply:,}; requests for a whole catalogue
-name no candidates and are shorter. FastAPI + torch has the same network and the same draws, item vectors made once,
-one thread, pydantic in, a response model out, and no log. MLServer, LitServe, BentoML, TorchServe and Ray Serve are
-not measured here, nor is Gorse: its share of bare ASGI, {gorse:g}, and its p99, {gorse_p99:g} ms, are of another run.
+less. A request is {body:,} bytes long, a reply {reply:,}; requests for a whole catalogue name no candidates and are
+shorter. "No log" is the ranker with a log that acknowledges at once and keeps nothing. FastAPI + torch has the same
+network and the same draws, item vectors made once, one thread, pydantic in, a response model out, and no log.
+MLServer, LitServe, BentoML, TorchServe and Ray Serve are not measured here, nor is Gorse: its share of bare ASGI,
+{gorse:g}, and its p99, {gorse_p99:g} ms, are of another run. Of {asked:,} requests {refused:,} were refused with 503,
+as the ranker does past its bound; they count as no answer.
 """.strip()
 _ABOUT_LEARNER = """
 p99 of /recommend, 1,000 items, 100 candidates, at half of what 16 connections got above ({rate:,.0f} requests a
@@ -62,8 +66,8 @@ class Round:
 
     @property
     def cpu_us(self) -> float:
-        """Of the server, a request."""
-        return 1e6 * self.cpu_seconds / self.load.num_requests
+        """Of the server, a good answer."""
+        return 1e6 * self.cpu_seconds / self.load.num_good
 
 
 ROWS = (
@@ -73,6 +77,7 @@ ROWS = (
     Row("FastAPI + torch", "plain", STANDARD, 64),
     Row("100 candidates", "standard", STANDARD),
     Row("100 candidates", "standard", STANDARD, 64),
+    Row("100 candidates, no log", "no log", STANDARD),
     Row("100 candidates, mlp", "mlp", MLP),
     Row("catalogue of 1k", "standard", CATALOGUE),
     Row("catalogue of 10k", "large", LARGE),
@@ -92,7 +97,7 @@ def report(*, quick: bool) -> str:
 def measure(*, quick: bool) -> Section:
     """The section, and the figures of its targets."""
     rows = [_BARE, _TORCH, _OURS] if quick else [*ROWS]
-    num_rounds, seconds = (1, 1.0) if quick else (5, 3.0)
+    num_rounds, seconds = (1, 1.0) if quick else (5, 2.0)
     with tempfile.TemporaryDirectory() as name, ExitStack() as started:
         servers, settings, reply = _start(Path(name), started, {row.server for row in rows})
         rounds = _interleaved(rows, servers, num_rounds, seconds)
@@ -103,6 +108,8 @@ def measure(*, quick: bool) -> Section:
         seconds=seconds,
         body=len(STANDARD.bodies(1)[0]),
         reply=reply,
+        asked=sum(each.load.num_requests for some in rounds.values() for each in some),
+        refused=sum(each.load.num_bad for some in rounds.values() for each in some),
         gorse=GORSE_SHARE,
         gorse_p99=GORSE_P99_MS,
     )
@@ -136,6 +143,7 @@ def _start(folder: Path, started: ExitStack, names: set[str]) -> tuple[dict[str,
     others = {
         "echo": module("bench.echo", "PORT", str(reply)),
         "plain": module("bench.plain", "PORT", f"{folder}/standard"),
+        "no log": module("bench.acknowledging", "PORT", f"{folder}/standard"),
     }
     for name, command in others.items():
         if name in names:
@@ -158,7 +166,7 @@ def _interleaved(rows: Sequence[Row], servers: Mapping[str, Server], num: int, s
 def _round(row: Row, server: Server, bodies: Sequence[bytes], seconds: float) -> Round:
     before = server.cpu_seconds()
     load = wrk(server.url + _PATH, bodies, connections=row.connections, seconds=seconds)
-    if load.num_bad:
+    if load.num_bad > MAX_REFUSED * load.num_requests:
         raise BadAnswersError(f"{row.title}: {load.num_bad} of {load.num_requests} answers were bad")
     return Round(load, server.cpu_seconds() - before)
 

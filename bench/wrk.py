@@ -46,8 +46,13 @@ class Load:
     """Of all requests, each sent as soon as its connection was free: of a server at its limit."""
 
     @property
+    def num_good(self) -> int:
+        return self.num_requests - self.num_bad
+
+    @property
     def a_second(self) -> float:
-        return self.num_requests / self.seconds
+        """Good answers."""
+        return self.num_good / self.seconds
 
 
 def wrk(url: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
