@@ -41,6 +41,8 @@ DOMAIN: dict[str, set[str]] = {
     "trainer": {
         "adam",
         "agents",
+        "attention",
+        "embeddings",
         "evaluation",
         "ingest.dead_letter_limit",
         "ingest.finality",
