@@ -21,6 +21,8 @@ from schemas.sections import GreedyExploration, SoftmaxExploration
 _MIN_TEMPERATURE_OF_SPREAD = 1e-9
 _MIN_LOGIT = -600.0
 """Below the best, above which exp keeps all its digits; it does so down to −708."""
+_FEW = 256
+"""Candidates, of which all are sorted; of more only the best."""
 
 Exploration = SoftmaxExploration | GreedyExploration
 
@@ -86,20 +88,38 @@ def slate_propensities(scores: NDArray[np.floating], indices: Sequence[int], exp
 
 def _drawn(keys: NDArray[np.float64], coins: NDArray[np.float64], epsilon: float) -> NDArray[np.intp]:
     """Slates [B, K], one index a coin [B, K]: below epsilon a uniform one of what is left, else that of the largest key
-    [B, N] left. Overwrites the keys of what is drawn.
+    [B, N] left, of equals the first.
     """
-    indices = np.empty(coins.shape, np.intp)
-    rows = np.arange(len(keys))
-    explores = coins < epsilon
-    for position in range(coins.shape[1]):
-        picked = keys.argmax(axis=1)
-        for row in np.flatnonzero(explores[:, position]).tolist():
-            taken = sorted(indices[row, :position].tolist())
-            number = coins[row, position] / epsilon  # uniform again, given that it lies below epsilon
-            picked[row] = _take_uniformly(taken, number, keys.shape[1])
-        keys[rows, picked] = -math.inf
-        indices[:, position] = picked
-    return indices
+    best = _largest(keys, coins.shape[1])
+    explored = np.flatnonzero(coins.min(axis=1) < epsilon)
+    for row, of_row, ranking in zip(explored.tolist(), coins[explored].tolist(), best[explored].tolist(), strict=True):
+        best[row] = _with_chance(ranking, of_row, epsilon, keys.shape[1])
+    return best
+
+
+def _largest(keys: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+    """The indices [B, K] of the largest keys [B, N], the largest first, of equals the first."""
+    n = keys.shape[1]
+    if n <= _FEW:
+        return np.argsort(-keys, axis=1, kind="stable")[:, :k]
+    least = np.partition(keys, n - k, axis=1)[:, n - k]  # the k-th largest
+    ranked = [np.flatnonzero(of_row >= bound) for of_row, bound in zip(keys, least, strict=True)]
+    return np.array([some[np.argsort(-keys[row, some], kind="stable")[:k]] for row, some in enumerate(ranked)])
+
+
+def _with_chance(ranking: list[int], coins: list[float], epsilon: float, n: int) -> list[int]:
+    """One slate [K] by its coins; `ranking` [K] has the largest keys, of which no more can be wanted."""
+    taken: list[int] = []
+    slate = []
+    by_key = iter(ranking)
+    for coin in coins:
+        if coin < epsilon:
+            i = _take_uniformly(taken, coin / epsilon, n)  # uniform again, given that it lies below epsilon
+        else:
+            i = next(each for each in by_key if each not in slate)
+            insort(taken, i)
+        slate.append(i)
+    return slate
 
 
 def _take_uniformly(taken: list[int], number: float, n: int) -> int:
