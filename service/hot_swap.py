@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -216,6 +217,8 @@ class CatalogueWatcher:
             self._health.answered()
             if items:
                 await self._take(items)
+            if not self.has_looked:
+                gc.freeze()  # a full collection would look at each of a million items while requests wait
             self._revision = revision
         self.has_looked = True
 

@@ -37,7 +37,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 # domain (pure) ◀ adapters ◀ bootstrap ◀ entry points. What is not named here is an adapter.
 DOMAIN: dict[str, set[str]] = {
     "storage": {"event_log"},
-    "service": {"catalogue", "choosing", "ids", "live", "pool", "problems", "ranking", "recent"},
+    "service": {"catalogue", "choosing", "ids", "indexed", "live", "pool", "problems", "ranking", "recent"},
     "trainer": {
         "adam",
         "agents",
