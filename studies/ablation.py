@@ -96,7 +96,7 @@ _WORDS = (
     "raw, penalties from 20 to 400 and an update every 16 to 64 decisions (ten settings); for the stabilized, an "
     "update every 4 to 16, penalties and learning rates of agent and estimator, `fm` (fifteen). Both kept theirs in "
     "every regime: so a part of what `deterministic` shows is the pace, of which raw would want more there. For PPO "
-    "raw and stabilized share all settings; of penalties 10 and 50 both do better with 10. Rare heavy conversions "
+    "raw and stabilized share all settings; raw learned more with a penalty of 10 than of 50. Rare heavy conversions "
     "have the head `ziln` and `fm`, which raw rewards do not feel. The crippled estimator is `mean`, blind to the "
     "state. Two seeds say where to look, and claim nothing."
 )

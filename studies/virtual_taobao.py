@@ -95,8 +95,9 @@ def _reached(curves: Floats, level: float) -> str:
 _WORDS = (
     "True expected CTR of the policy without exploration, on 300 customers; Gaussian exploration of sd .2; the "
     "settings of simulators/virtualtb.toml with a penalty of 8 on the actor's output before tanh, chosen on seeds "
-    "1 to 3. Its rewards are nearly certain (`native`): there is nothing to stabilize, and what is to be seen is that "
-    "stabilizing does not cost. `bern30` pays 30 · Bernoulli(E[clicks] / 30)."
+    "1 to 3. Its rewards are nearly certain (`native`): there is nothing to stabilize, and the question is whether "
+    "stabilizing costs. It does, and so `raw` is the default for `weights` (docs/decisions/0017). `bern30` pays "
+    "30 · Bernoulli(E[clicks] / 30)."
 )
 
 STUDY = Study(
