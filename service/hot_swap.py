@@ -204,7 +204,7 @@ class CatalogueWatcher:
         self._health = health
         self._metrics = metrics
         self._revision = 0
-        self.has_looked = False
+        self.looked = asyncio.Event()
         """Whether the catalogue is loaded, or could not be."""
 
     async def look(self) -> None:
@@ -217,10 +217,10 @@ class CatalogueWatcher:
             self._health.answered()
             if items:
                 await self._take(items)
-            if not self.has_looked:
+            if not self.looked.is_set():
                 gc.freeze()  # a full collection would look at each of a million items while requests wait
             self._revision = revision
-        self.has_looked = True
+        self.looked.set()
 
     async def _take(self, items: Sequence[ChangedItem]) -> None:
         async with self._handle.changing:

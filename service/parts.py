@@ -49,12 +49,12 @@ class Parts:
         """Whether what the store had at the start is in use. If the store is away, the uniform fallback is: that it
         answers without one is what the ranker promises, so it is ready then too.
         """
-        return self.policies.has_looked and self.catalogue.has_looked
+        return self.policies.has_looked and self.catalogue.looked.is_set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The work in the background; at the end every decision that was answered is in the log, or in the spool."""
-        pollers = (self.policy_poller.run(), self.catalogue_poller.run())
+        pollers = (self._follow_policies(), self.catalogue_poller.run())
         runs = (*pollers, self.decision_log.run(), self.log.run(), self.worker_metrics.run())
         tasks = [asyncio.create_task(run) for run in runs]
         try:
@@ -66,3 +66,8 @@ class Parts:
             await self.decision_log.finish()
             await self.log.close()
             self.store.close()
+
+    async def _follow_policies(self) -> None:
+        """Once the catalogue was looked at: items that come after a policy count as put since its index was made."""
+        await self.catalogue.looked.wait()
+        await self.policy_poller.run()

@@ -179,11 +179,11 @@ def test_while_the_store_is_away_all_goes_on(world: World) -> None:
 
 def test_at_the_start_it_is_ready_once_it_has_looked_whatever_it_saw(world: World) -> None:
     assert not world.policies.has_looked
-    assert not world.catalogue.has_looked
+    assert not world.catalogue.looked.is_set()
     world.is_away = True
     world.look()
     assert world.policies.has_looked
-    assert world.catalogue.has_looked
+    assert world.catalogue.looked.is_set()
     assert "away" in world.handle.current().reason
     world.is_away = False
     world.look()
