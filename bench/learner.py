@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from bench.learner_steps import FilledReplay, OurStep
+from bench.tables import Section
 from schemas.loop_file import Loop, read_loop
 
 AGENTS, STABILIZERS = ("ddpg", "td3"), ("raw", "srs", "srs2")
@@ -42,20 +43,29 @@ _Key = TypeVar("_Key")
 
 def report(*, quick: bool) -> str:
     """One section of markdown."""
+    return measure(quick=quick).text
+
+
+def measure(*, quick: bool) -> Section:
+    """The section, and the figures of its targets: of buffers of full size, and of TorchRL where it is installed."""
     torch.set_num_threads(1)
-    tables = [_updates(quick=quick), _in_a_process(_sizes, quick), _memory(quick=quick)]
-    return "\n".join(["## The learner", *(line for table in tables for line in ("", *table))])
+    updates, ratios = _updates(quick=quick)
+    sizes = _in_a_process(_sizes, quick)
+    memory, gigabytes = _memory(quick=quick)
+    text = "\n".join(["## The learner", *(line for table in (updates, sizes, memory) for line in ("", *table))])
+    figures = {} if quick else {"buffer": max(gigabytes)}
+    return Section(text, figures | ({"updates": min(ratios)} if ratios else {}))
 
 
-def _updates(*, quick: bool) -> list[str]:
-    """How many updates a second, ours and TorchRL's."""
+def _updates(*, quick: bool) -> tuple[list[str], list[float]]:
+    """How many updates a second, ours and TorchRL's; and the ratios of those with srs2, if there are any."""
     steps: dict[tuple[str, str, str], Callable[[], None]] = {}
     for agent in AGENTS:
         for stabilizer in STABILIZERS:
             loop = _changed(read_loop(_WORLD), agent=agent, stabilizer=stabilizer)
             steps |= {(agent, stabilizer, side): step for side, step in _sides(loop).items()}
     seconds = _interleaved(steps, rounds=5 if quick else 15, repeats=20 if quick else 50)
-    rows = []
+    rows, ratios = [], []
     for agent in AGENTS:
         for stabilizer in STABILIZERS:
             ours, theirs = (seconds.get((agent, stabilizer, side)) for side in ("ours", "TorchRL"))
@@ -63,7 +73,10 @@ def _updates(*, quick: bool) -> list[str]:
             rate = "not installed" if theirs is None else f"{1 / theirs:,.0f}"
             ratio = "" if theirs is None else f"{theirs / ours:.2f}"
             rows.append((agent, stabilizer, f"{1 / ours:,.0f}", rate, ratio))
-    return [*_table(("agent", "stabilizer", "updates a CPU second", "over TorchRL", "ratio"), rows), "", _ABOUT_UPDATES]
+            if theirs is not None and stabilizer == "srs2":
+                ratios.append(theirs / ours)
+    header = ("agent", "stabilizer", "updates a CPU second", "over TorchRL", "ratio")
+    return [*_table(header, rows), "", _ABOUT_UPDATES], ratios
 
 
 def _sides(loop: Loop) -> dict[str, Callable[[], None]]:
@@ -104,17 +117,19 @@ def _sampling(filled: FilledReplay, loop: Loop) -> Callable[[], object]:
     return lambda: filled.replay.sample(loop.learner.batch_size)
 
 
-def _memory(*, quick: bool) -> list[str]:
-    """What a process takes whose buffer is full."""
+def _memory(*, quick: bool) -> tuple[list[str], list[float]]:
+    """What a process takes whose buffer is full; and how many GB each."""
     num = 100_000 if quick else 5_000_000
-    rows = []
+    rows, gigabytes = [], []
     for name, loop in (
         ("`weights` of 27, 91 numbers", _wide()),
         ("`shop`, slates of 1", read_loop(_SHOP)),
     ):
         before, after = _in_a_process(_filled_bytes, loop, num)
         rows.append((name, f"{num:,}", f"{(after - before) / num:.0f}", f"{after / 1e9:.2f}"))
-    return [*_table(("buffer", "transitions", "bytes a transition", "process, GB (PSS)"), rows), "", _ABOUT_MEMORY]
+        gigabytes.append(after / 1e9)
+    header = ("buffer", "transitions", "bytes a transition", "process, GB (PSS)")
+    return [*_table(header, rows), "", _ABOUT_MEMORY], gigabytes
 
 
 def _filled_bytes(loop: Loop, num: int) -> tuple[int, int]:

@@ -30,6 +30,6 @@ def test_the_table_has_a_rate_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner, "_WARM_UPS", 0)
     monkeypatch.setattr(learner, "_interleaved", lambda steps, **_: dict.fromkeys(steps, 0.002))
     monkeypatch.setattr(learner, "find_spec", lambda _: None)
-    lines = learner._updates(quick=True)
+    lines, _ = learner._updates(quick=True)
     assert re.fullmatch(r"\| ddpg \| raw \| 500 \| not installed \|  \|", lines[2])
     assert len(lines) == 2 + 6 + 2
