@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 _PROGRAM = """
 import os, sys
@@ -37,6 +39,23 @@ def test_it_has_one_thread_and_lets_others_come_first() -> None:
 def test_what_the_environment_says_and_a_lower_priority_stay() -> None:
     before = max(15, _own_niceness())
     assert _after_leaving_room(before, OMP_NUM_THREADS="3", OPENBLAS_NUM_THREADS="1") == [before, 1, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel has no autogroups")
+@pytest.mark.parametrize("is_leader", [True, False])
+def test_it_lowers_a_session_that_is_its_own(is_leader: bool) -> None:
+    tell = "print(open('/proc/self/autogroup').read())"
+    program = (
+        f"from schemas.settings import Settings; from trainer.share import leave_room; leave_room(Settings()); {tell}"
+    )
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}], check=True)"
+    command = [
+        sys.executable,
+        "-c",
+        program if is_leader else outer,
+    ]  # of the outer one's session, a child is no leader
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, start_new_session=True)
+    assert (int(done.stdout.split()[-1]) >= 10) == is_leader
 
 
 def _own_niceness() -> int:
