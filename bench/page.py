@@ -31,7 +31,8 @@ def measured_apart(name: str, *, quick: bool) -> Section:
     started = time.monotonic()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
         measured = apart.submit(_measured, name, quick=quick).result()
-    sys.stderr.write(f"bench.{name}: {time.monotonic() - started:.0f} s\n")
+    # At once: should a later one fail, what was measured is not lost.
+    sys.stderr.write(f"bench.{name}, {time.monotonic() - started:.0f} s\n\n{measured.text.strip()}\n\n")
     return measured
 
 
