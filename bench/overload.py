@@ -19,10 +19,13 @@ from bench.wrk import wrk
 WORKLOAD = Workload(num_items=10_000, num_candidates=None)
 """Its answers cost the client, in Python, much less than the ranker: it must be able to offer twice the capacity."""
 CONNECTIONS = 64
+MAX_WAIT_SECONDS = 0.02
+"""For those who would rather refuse than queue; the default lets bursts pass."""
 _ACCEPTED, _REFUSED = 200, 503
 _PATH = "/recommend"
 _ABOUT = """
-A whole catalogue of 10,000 items. The capacity is what wrk gets at {connections} connections ({capacity:,.0f} answers a
+A whole catalogue of 10,000 items, STEADYRANK_MAX_WAIT_SECONDS={max_wait}.
+The capacity is what wrk gets at {connections} connections ({capacity:,.0f} answers a
 second); then it, and twice it, are offered open loop on up to 500 connections, {rounds} rounds of {seconds:g} s in
 turn, server and client on a core each. Latency counts from the intended time to send, so a client that lags makes it
 longer; rates are over the time from the first request due to the last answer. Medians of the rounds. p99 of the
@@ -67,7 +70,7 @@ def measure(*, quick: bool) -> Section:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, WORKLOAD)
-        with ranker(folder, WORKLOAD) as server:
+        with ranker(folder, WORKLOAD, {"max_wait_seconds": str(MAX_WAIT_SECONDS)}) as server:
             capacity = _a_second(server, bodies, seconds)
             rounds = [
                 tuple(_offered(server, bodies, times * capacity, seconds) for times in (1, 2))
@@ -76,6 +79,7 @@ def measure(*, quick: bool) -> Section:
         ratio = _workers_ratio(folder, bodies, num_rounds, seconds)
     at, twice = (_medians([pair[i] for pair in rounds]) for i in (0, 1))
     about = _ABOUT.format(
+        max_wait=MAX_WAIT_SECONDS,
         connections=CONNECTIONS,
         capacity=capacity,
         rounds=num_rounds,

@@ -55,7 +55,7 @@ class Settings(BaseModel):
     max_recommends: int = Field(default=128, ge=1)
     """`/recommend` requests that a worker answers at a time; one more hears 503 at once. What is answered waits for no
     more than so many; a client that keeps more connections busy is better served by another worker."""
-    max_wait_seconds: float = Field(default=0.02, gt=0)
+    max_wait_seconds: float = Field(default=0.2, gt=0)
     """The same by time: fewer are taken where so many answers would take longer, as of a large catalogue."""
     max_feedbacks: int = Field(default=4_096, ge=1)
     """`/feedback` requests that wait for the event log at a time; the same."""
@@ -88,6 +88,10 @@ class Settings(BaseModel):
     """Of the learner. Its networks are small: more threads cost more than they bring."""
     train_nice: int = Field(default=10, ge=0, le=19)
     """The learner's niceness: where cores are short, the ranker and ingest come first."""
+    train_session_nice: int = Field(default=0, ge=0, le=19)
+    """The same of the learner's session: where the kernel shares cores out among sessions first, niceness counts within
+    one only (man 7 sched, autogroup), and each process of `up` has its own. 10 leaves a learner little of a machine
+    that is busy throughout."""
     log_retention_seconds: float = Field(default=3600.0, ge=0)
     """How long the SQL event log keeps records that ingest has committed."""
 

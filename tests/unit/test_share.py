@@ -45,9 +45,8 @@ def test_what_the_environment_says_and_a_lower_priority_stay() -> None:
 @pytest.mark.parametrize("is_leader", [True, False])
 def test_it_lowers_a_session_that_is_its_own(is_leader: bool) -> None:
     tell = "print(open('/proc/self/autogroup').read())"
-    program = (
-        f"from schemas.settings import Settings; from trainer.share import leave_room; leave_room(Settings()); {tell}"
-    )
+    imports = "from schemas.settings import Settings; from trainer.share import leave_room"
+    program = f"{imports}; leave_room(Settings(train_session_nice=12)); {tell}"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}], check=True)"
     command = [
         sys.executable,
@@ -55,7 +54,7 @@ def test_it_lowers_a_session_that_is_its_own(is_leader: bool) -> None:
         program if is_leader else outer,
     ]  # of the outer one's session, a child is no leader
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, start_new_session=True)
-    assert (int(done.stdout.split()[-1]) >= 10) == is_leader
+    assert (int(done.stdout.split()[-1]) == 12) == is_leader
 
 
 def _own_niceness() -> int:
