@@ -55,7 +55,7 @@ class Settings(BaseModel):
     max_recommends: int = Field(default=128, ge=1)
     """`/recommend` requests that a worker answers at a time; one more hears 503 at once. What is answered waits for no
     more than so many; a client that keeps more connections busy is better served by another worker."""
-    max_wait_seconds: float = Field(default=0.2, gt=0)
+    max_wait_seconds: float = Field(default=0.5, gt=0)
     """The same by time: fewer are taken where so many answers would take longer, as of a large catalogue."""
     max_feedbacks: int = Field(default=4_096, ge=1)
     """`/feedback` requests that wait for the event log at a time; the same."""

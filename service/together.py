@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
-_SMOOTHING = 0.1
+_SMOOTHING = 0.01  # an answer: a lone one that a thread held up must not count as much as a hundred
 
 
 class Together(Generic[Question, Answer]):
@@ -38,7 +38,7 @@ class Together(Generic[Question, Answer]):
         asked, self._asked = self._asked, []
         self._settle(asked)
         seconds = (time.perf_counter() - self._first_at) / len(asked)
-        self.seconds_each += _SMOOTHING * (seconds - self.seconds_each)
+        self.seconds_each += (1.0 - (1.0 - _SMOOTHING) ** len(asked)) * (seconds - self.seconds_each)
 
     def _settle(self, asked: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
         try:

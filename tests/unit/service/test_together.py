@@ -66,6 +66,6 @@ def test_it_knows_what_an_answer_takes() -> None:
         together = Together(slowly)
         for _ in range(3):
             await asyncio.gather(*(together.ask(number) for number in range(2)))
-        assert together.seconds_each > 0.01 * (1 - 0.9**3) - 1e-9
+        assert together.seconds_each > 0.01 * (1 - 0.99**6) - 1e-9  # six answers, and none before
 
     asyncio.run(run())
