@@ -30,6 +30,7 @@ _MISTAKES = {
     "service.up.supervisor": "ChildFailedError",
     "simulators.world": "WorldError",
     "storage.database": "SchemaTooNewError",
+    "studies.command": "NothingKeptError",
     "trainer.run": "LearnerIsRunningError",
 }
 _TROUBLES = {
@@ -206,7 +207,9 @@ def _study(options: argparse.Namespace) -> None:
     if options.name not in MODULES:
         raise CommandError(f"no study is called {options.name!r}; there are {', '.join(MODULES)}")
     num_workers = options.workers or os.cpu_count() or 1
-    run_study(options.name, StudyOptions(options.seeds, options.quick, num_workers, options.kept), print)
+    run_study(
+        options.name, StudyOptions(options.seeds, options.quick, num_workers, options.kept, options.kept_only), print
+    )
 
 
 # ------------------------------------------------------------------ what commands share
@@ -308,6 +311,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--quick": {"action": "store_true", "help": "see that it runs, within minutes; writes nothing"},
     "--workers": {"type": _count, "metavar": "N", "help": "processes (default: serve has 1, a study the cores)"},
     "--kept": {"type": Path, "metavar": "FILE", "help": "finished runs (default: studies/runs/NAME.jsonl)"},
+    "--kept-only": {"action": "store_true", "help": "tell of the runs that are kept, and run nothing"},
     "--report": {"type": Path, "metavar": "FILE", "help": "write what came of it, as JSON"},
     # For children of `up`, and of `serve --workers`:
     "--until-stdin-closes": {"action": "store_true", "help": argparse.SUPPRESS},
@@ -318,7 +322,7 @@ _PARTS, _ADDRESS, _CHILD = ("--data", "--loop"), ("--host", "--port"), ("--until
 _WORKER = (*_PARTS, "--metrics-port", *_CHILD)
 _SERVE = ("--workers", "--listener", "--worker-of")
 _CROWD = ("--world", "--shoppers", "--seed")
-_STUDY = ("name", "--seeds", "--quick", "--workers", "--kept")
+_STUDY = ("name", "--seeds", "--quick", "--workers", "--kept", "--kept-only")
 _UP = "all of it, supervised: serve, ingest, train, and the shoppers of a world"
 _COMMANDS: tuple[tuple[str, Callable[[argparse.Namespace], int | None], str, tuple[str, ...]], ...] = (
     ("up", _up, _UP, (*_PARTS, *_ADDRESS, *_CROWD, "--for", "--report")),

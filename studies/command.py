@@ -7,7 +7,7 @@ from pathlib import Path
 from studies.catalogue import MODULES, find_study
 from studies.plots import write_figure
 from studies.results_file import replace_section
-from studies.runner import Kept, jobs_of, run_jobs
+from studies.runner import Job, Kept, jobs_of, run_jobs
 from studies.study import Report, Study
 
 FOLDER = Path("studies")
@@ -23,6 +23,12 @@ class StudyOptions:
     num_workers: int
     kept: Path | None
     """Where finished runs are kept; None: studies/runs."""
+    kept_only: bool = False
+    """Tell of those, and run nothing."""
+
+
+class NothingKeptError(Exception):
+    """Of some cell no run is kept, and none was to be run."""
 
 
 def list_studies(show: Callable[[str], None]) -> None:
@@ -31,7 +37,7 @@ def list_studies(show: Callable[[str], None]) -> None:
 
 
 def run_study(name: str, options: StudyOptions, show: Callable[[str], None]) -> None:
-    """Raises KeyError: there is no such study."""
+    """Raises KeyError: there is no such study; NothingKeptError."""
     study = find_study(name)
     if options.quick:
         jobs = jobs_of(study, 1, study.quick_decisions)
@@ -40,16 +46,28 @@ def run_study(name: str, options: StudyOptions, show: Callable[[str], None]) -> 
     num_seeds = options.num_seeds or study.num_seeds
     kept = Kept(name, options.kept or FOLDER / "runs" / f"{name}.jsonl")
     jobs = jobs_of(study, num_seeds, study.num_decisions)
+    if options.kept_only:
+        jobs = _kept_of(study, jobs, kept)
     report = study.report(run_jobs(study, jobs, kept, options.num_workers, show))
     commits = sorted({kept.commit(job) for job in jobs})
-    _write(study, report, _provenance(study, num_seeds, commits))
+    told = " --kept-only" if options.kept_only else ""
+    _write(study, report, _provenance(study, f"{num_seeds}{told}", jobs, commits))
     show(report.text)
 
 
-def _provenance(study: Study, num_seeds: int, commits: list[str]) -> str:
-    seeds = f"seeds {study.first_seed} to {study.first_seed + num_seeds - 1}"
+def _kept_of(study: Study, jobs: list[Job], kept: Kept) -> list[Job]:
+    found = [job for job in jobs if job in kept]
+    missing = [cell.name for cell in study.cells if cell.name not in {job.cell.name for job in found}]
+    if missing:
+        raise NothingKeptError(f"{study.name}: no run is kept of {', '.join(missing)}; leave out --kept-only")
+    return found
+
+
+def _provenance(study: Study, seeds: str, jobs: list[Job], commits: list[str]) -> str:
+    numbers = [job.seed for job in jobs]
     length = f"{study.num_decisions:,} decisions each"
-    return f"`steadyrank study {study.name} --seeds {num_seeds}` at {', '.join(commits)}: {seeds}, {length}."
+    command = f"steadyrank study {study.name} --seeds {seeds}"
+    return f"`{command}` at {', '.join(commits)}: seeds {min(numbers)} to {max(numbers)}, {length}."
 
 
 def _write(study: Study, report: Report, provenance: str) -> None:

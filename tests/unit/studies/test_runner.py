@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from studies.catalogue import MODULES, find_study
-from studies.command import StudyOptions, list_studies, run_study
+from studies.command import NothingKeptError, StudyOptions, list_studies, run_study
 from studies.results_file import replace_section
 from studies.runner import Job, Kept, jobs_of, run_jobs
 from studies.study import Cell, Report, Result, Results, Study
@@ -126,6 +126,18 @@ def test_the_command_writes_its_part_of_the_results(folder: Path, monkeypatch: p
     assert "## Toy\n\nDoes it run?\n\n`steadyrank study toy --seeds 2` at " in written
     assert '{"a": [110, 111], "b": [120, 122]}' in written
     assert (folder / "studies" / "runs" / "toy.jsonl").exists()
+
+
+def test_what_is_kept_can_be_told_without_running_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.command.find_study", lambda _: STUDY)
+    told_only = StudyOptions(2, quick=False, num_workers=1, kept=None, kept_only=True)
+    with pytest.raises(NothingKeptError, match="no run is kept of a, b"):
+        run_study("toy", told_only, print)
+    run_study("toy", StudyOptions(1, quick=False, num_workers=1, kept=None), print)
+    run_study("toy", told_only, print)
+    written = (folder / "studies" / "RESULTS.md").read_text()
+    assert "`steadyrank study toy --seeds 2 --kept-only` at " in written
+    assert '{"a": [110], "b": [120]}' in written
 
 
 def test_quick_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
