@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -50,7 +50,8 @@ def answering(url: str) -> set[int]:
     port = int(url.rsplit(":", 1)[1])
     found = set()
     for _ in range(12):
-        with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        # One that waited for a worker that was killed just now is reset.
+        with suppress(ConnectionError), closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
             connection.request("GET", "/livez")
             connection.getresponse().read()
             open_now = [each for each in psutil.net_connections("tcp") if each.status == "ESTABLISHED"]
