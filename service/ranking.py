@@ -34,7 +34,7 @@ from service.choosing import (
     choose_weights_by_chance,
 )
 from service.pool import Pool, pool_of
-from service.problems import check_id, refused
+from service.problems import ProblemError, check_id, refused
 
 DEFAULT_NUM_ITEMS = 10
 """Items answered where neither the request nor the loop file says how many, as for the action kind `weights`."""
@@ -66,7 +66,7 @@ class Ranked(msgspec.Struct, frozen=True, eq=False):
     num_unknown: int
 
 
-class Asked(msgspec.Struct, frozen=True, eq=False):
+class _Asked(msgspec.Struct, frozen=True, eq=False):
     """A request that keeps the rules, and what serves it."""
 
     request: RecommendRequest
@@ -75,7 +75,7 @@ class Asked(msgspec.Struct, frozen=True, eq=False):
     question: Question
 
 
-class Act(msgspec.Struct, frozen=True, eq=False):
+class _Act(msgspec.Struct, frozen=True, eq=False):
     """A choice, and how it came about."""
 
     choice: Choice
@@ -108,30 +108,41 @@ class Ranker:
         Raises:
             ProblemError: 422, it breaks a rule.
         """
-        asked = self.ask(request)
-        [act] = self.act([asked])
-        return self.ranked(asked, act)
+        [ranked] = self.rank_all([request])
+        if isinstance(ranked, ProblemError):
+            raise ranked
+        return ranked
 
-    def ask(self, request: RecommendRequest) -> Asked:
-        """What the request asks of what serves now. Raises `ProblemError`: 422, it breaks a rule."""
-        _check_ids(request)
-        serving = self._serving()
-        state = self._encoded(request.context)
-        decision_id = request.decision_id or self._new_id()
-        is_for_sets = self._is_for_sets and isinstance(serving.policy, SlatePolicy)
-        pool = pool_of(request, serving.table, self._items, decision_id, is_for_sets=is_for_sets)
+    def rank_all(self, requests: Sequence[RecommendRequest]) -> list[Ranked | ProblemError]:
+        """The decision for each, or the rule that it breaks. On the event loop, and in one go: the item table that a
+        request is ranked by changes between two turns.
+        """
+        asked = [self._ask(request) for request in requests]
+        acts = iter(self._acts([each for each in asked if not isinstance(each, ProblemError)]))
+        return [each if isinstance(each, ProblemError) else self._ranked(each, next(acts)) for each in asked]
+
+    def _ask(self, request: RecommendRequest) -> _Asked | ProblemError:
+        try:
+            _check_ids(request)
+            serving = self._serving()
+            state = self._encoded(request.context)
+            decision_id = request.decision_id or self._new_id()
+            is_for_sets = self._is_for_sets and isinstance(serving.policy, SlatePolicy)
+            pool = pool_of(request, serving.table, self._items, decision_id, is_for_sets=is_for_sets)
+        except ProblemError as problem:
+            return problem
         question = Question(state, pool, request.k or self._num_items, seed_of(decision_id))
-        return Asked(request, decision_id, serving, question)
+        return _Asked(request, decision_id, serving, question)
 
-    def act(self, asked: Sequence[Asked]) -> list[Act]:
+    def _acts(self, asked: Sequence[_Asked]) -> list[_Act]:
         """What is chosen for each. Requests that are alike go through the network and the draw together: arithmetic on
         some hundred numbers costs as much for sixteen requests as for one.
         """
-        acts: dict[int, Act] = {}
+        acts: dict[int, _Act] = {}
         alike: dict[tuple[int, int, int, bool], list[int]] = defaultdict(list)
         for i, each in enumerate(asked):
             if self._is_control(each.request.user_id or each.request.session_id or each.decision_id):
-                acts[i] = Act(self._by_chance(each.question), "control")
+                acts[i] = _Act(self._by_chance(each.question), "control")
             else:
                 pool = each.question.pool
                 alike[id(each.serving.policy), len(pool), each.question.k, pool.indexed is None].append(i)
@@ -149,20 +160,20 @@ class Ranker:
         share = self._loop.exploration.control
         return share > 0 and zlib.crc32(who.encode(), _CONTROL_SALT) < share * 2**32
 
-    def _act(self, asked: Sequence[Asked]) -> list[Act]:
+    def _act(self, asked: Sequence[_Asked]) -> list[_Act]:
         """Of requests of one policy."""
         policy, reason = asked[0].serving.policy, asked[0].serving.reason
         questions = [each.question for each in asked]
         if policy is None or (self._is_slate and not len(questions[0].pool)):
-            return [Act(self._by_chance(each), "fallback", reason=reason) for each in questions]
+            return [_Act(self._by_chance(each), "fallback", reason=reason) for each in questions]
         try:
             choices = self._by_policy(policy, questions)
         except ValueError as error:  # numbers that grew beyond all bounds
             if len(asked) > 1:  # in some state: the others are not to suffer
                 return [act for each in asked for act in self._act([each])]
             reason = f"the policy {policy.version} cannot answer this: {error}"
-            return [Act(self._by_chance(questions[0]), "fallback", reason=reason)]
-        return [Act(choice, "explore" if choice.explored else "learned", policy) for choice in choices]
+            return [_Act(self._by_chance(questions[0]), "fallback", reason=reason)]
+        return [_Act(choice, "explore" if choice.explored else "learned", policy) for choice in choices]
 
     def _by_policy(self, policy: Policy, questions: Sequence[Question]) -> list[Choice]:
         exploration = self._loop.exploration
@@ -178,7 +189,7 @@ class Ranker:
             return choose_weights_by_chance(question, action.dim)
         return choose_slate_by_chance(question)
 
-    def ranked(self, asked: Asked, act: Act) -> Ranked:
+    def _ranked(self, asked: _Asked, act: _Act) -> Ranked:
         """The answer, and the decision to log."""
         now, question = self._clock(), asked.question
         items = _logged_items(question.pool, act.choice)
@@ -220,7 +231,7 @@ class Ranker:
         )
 
 
-def _answer(decision_id: str, items: list[LoggedItem], act: Act, now: float) -> Recommendation:
+def _answer(decision_id: str, items: list[LoggedItem], act: _Act, now: float) -> Recommendation:
     action, policy = act.choice.action, act.policy
     return Recommendation(
         decision_id=decision_id,

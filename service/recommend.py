@@ -48,8 +48,7 @@ class Recommender:
         metrics: ServiceMetrics,
         clock: Callable[[], float],
     ) -> None:
-        self._ranker = ranker
-        self._choices = Together(ranker.act)
+        self._rankings = Together(ranker.rank_all)
         self._log = log
         self._packer = packer
         self._live = live
@@ -109,7 +108,7 @@ class Recommender:
     @property
     def seconds_each(self) -> float:
         """What one answer takes, by the last ones."""
-        return self._choices.seconds_each
+        return self._rankings.seconds_each
 
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
@@ -126,8 +125,9 @@ class Recommender:
         return earlier
 
     async def _make(self, request: RecommendRequest) -> _Made:
-        asked = self._ranker.ask(request)
-        ranked = self._ranker.ranked(asked, await self._choices.ask(asked))
+        ranked = await self._rankings.ask(request)
+        if isinstance(ranked, ProblemError):
+            raise ranked
         answer = self._encode(ranked.answer)
         decision = b"" if ranked.decision is None else self._encode(ranked.decision)
         self._count(ranked)

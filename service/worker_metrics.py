@@ -36,7 +36,7 @@ class WorkerMetrics:
         """Writes what this process counted, until cancelled."""
         while self._mine is not None:
             await asyncio.sleep(WRITE_SECONDS)
-            self._write(self._mine)
+            await asyncio.to_thread(self._write, self._mine)
 
     def text(self) -> bytes:
         """In Prometheus' text format. Blocks while files are read and added up."""

@@ -1,7 +1,6 @@
 """The benchmark on real processes: what it says is there to be believed."""
 
 import os
-import shutil
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,17 +11,16 @@ from bench import serving
 from bench.rankers import Server, ask
 from bench.serving import Row
 from bench.wrk import wrk
+from tests.debian import program
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("wrk") is None, reason="there is no wrk on this machine: make bench installs it"),
-]
+pytestmark = pytest.mark.slow
 
 BARE = Row("bare ASGI", "echo", serving.STANDARD)
 OURS = Row("100 candidates", "standard", serving.STANDARD)
 
 
 def test_the_ranker_beside_the_bare_server(tmp_path: Path) -> None:
+    program("wrk", ("wrk",), "ALLOW_NO_WRK")
     cores = os.sched_getaffinity(0)
     with ExitStack() as started:
         servers, _, reply = serving._start(tmp_path, started, {"echo", "standard"})

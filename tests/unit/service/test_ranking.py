@@ -371,8 +371,7 @@ def test_requests_that_are_ranked_together_get_what_they_get_alone() -> None:
         RecommendRequest(decision_id="other k", k=1),
         RecommendRequest(decision_id="unknown", candidates=["i1", "new"]),
     ]
-    asked = [served.ask(request) for request in requests]
-    together = [served.ranked(*each).answer for each in zip(asked, served.act(asked), strict=True)]
+    together = [each.answer for each in served.rank_all(requests) if isinstance(each, Ranked)]
     alone = [served.rank(request).answer for request in requests]
     assert [[item.item_id for item in each.items] for each in together] == [
         [item.item_id for item in each.items] for each in alone
@@ -388,5 +387,14 @@ def test_scores_that_are_not_finite_cost_only_their_own_request() -> None:
     served = ranker(loop, made.policy(loop, tensors))
     requests = [RecommendRequest(context={"age": age}) for age in ("young", "old", "young")]
     with np.errstate(all="ignore"):
-        modes = [act.mode for act in served.act([served.ask(request) for request in requests])]
+        modes = [each.answer.mode for each in served.rank_all(requests) if isinstance(each, Ranked)]
     assert [mode == "fallback" for mode in modes] == [False, True, False]
+
+
+def test_a_request_that_breaks_a_rule_costs_only_itself() -> None:
+    loop = made.slate_loop()
+    requests = [RecommendRequest(k=1), RecommendRequest(context={"colour": 1}), RecommendRequest(k=2)]
+    first, wrong, last = ranker(loop, made.policy(loop)).rank_all(requests)
+    assert isinstance(wrong, ProblemError)
+    assert wrong.status == 422
+    assert [len(each.answer.items) for each in (first, last) if isinstance(each, Ranked)] == [1, 2]

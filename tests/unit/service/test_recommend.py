@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from schemas.messages import Decision
+from schemas.messages import Decision, Features
 from schemas.settings import Settings
 from service.catalogue import ItemTables
 from service.decision_log import DecisionLog
@@ -24,6 +25,13 @@ from tests.unit.service.fake_log import FakeLog, until
 from tests.unit.service.made import slate_loop
 
 
+@dataclass(frozen=True)
+class Item:
+    item_id: str
+    features: Features = field(default_factory=dict)
+    deleted: bool = False
+
+
 class Recommending:
     """By the uniform fallback, whose `reason` a test may change, as a swap would change the answer."""
 
@@ -35,8 +43,8 @@ class Recommending:
         settings = Settings(log_patience_seconds=patience_seconds)
         self.reason = "first"
         self.durable = DurableLog(self.writer, None, settings, metrics)
-        table = ItemTables(loop).empty()
-        ranker = Ranker(loop, lambda: Serving(None, table, self.reason), lambda: 1_000.0, IdSource(b"0" * 12))
+        self.table = ItemTables(loop).empty()
+        ranker = Ranker(loop, lambda: Serving(None, self.table, self.reason), lambda: 1_000.0, IdSource(b"0" * 12))
         self.recommender = Recommender(
             ranker,
             log=DecisionLog(self.durable, settings, metrics),
@@ -190,3 +198,19 @@ def test_one_request_that_comes_twice_at_the_same_time_is_one_decision() -> None
 
     asyncio.run(run())
     assert made.registry.get_sample_value("steadyrank_repeated_decisions_total") == 1
+
+
+def test_an_item_that_goes_while_a_request_waits_for_its_turn_is_not_mixed_up() -> None:
+    made = Recommending()
+    tables, items = ItemTables(slate_loop()), [Item(name) for name in "abc"]
+    made.table = tables.changed(made.table, items, None)
+
+    async def run() -> None:
+        asked = asyncio.create_task(made.recommender.answer(b'{"k": 3, "decision_id": "d"}'))
+        await asyncio.sleep(0)  # it was read, and is answered at the end of this turn
+        made.table = tables.change(made.table, [Item("a", deleted=True)], None).commit()
+        answer = msgspec.json.decode(await asked)
+        assert sorted(item["item_id"] for item in answer["items"]) == ["b", "c"]
+        assert sorted(item["propensity"] for item in answer["items"]) == [1 / 2, 1.0]
+
+    asyncio.run(run())
