@@ -41,7 +41,7 @@ _ABOUT_LEARNER = """
 p99 of /recommend, 1,000 items, 100 candidates, at half of what 16 connections got above ({rate:,.0f} requests a
 second, open loop, latency from the intended time to send), {rounds} rounds each of {seconds:g} s in turn.
 `steadyrank train` ran on the ranker's data folder without end, not pinned to a core, with
-STEADYRANK_TRAIN_SESSION_NICE=10 (without, p99 was 4.5 × in another run on this machine): it took {share:.0%} of one
+STEADYRANK_TRAIN_SESSION_NICE=10, which is not the default: it took {share:.0%} of one
 while it was not paused and made {updates:,} updates; its policies were swapped in.
 """.strip()
 

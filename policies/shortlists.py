@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.seeds import uniforms
-from policies.slates import DrawnSlate, _greedy_shares, _logits, _softmax_shares, _take_uniformly
+from policies.slates import (
+    DrawnSlate,
+    draw_uniform_slate,
+    exploration_logits,
+    greedy_shares,
+    softmax_shares,
+    take_uniformly,
+)
 from schemas.sections import GreedyExploration, SoftmaxExploration
 
 
@@ -38,13 +45,6 @@ class Shortlist:
     scores: NDArray[np.float32]  # [S]
 
 
-def draw_of_all(eligible: Eligible, k: int, seed: int) -> DrawnSlate:
-    """A uniform slate of min(k, N) rows."""
-    k, taken = min(k, len(eligible)), [*eligible.gone]
-    rows = [_take_uniformly(taken, number, eligible.num_rows) for number in uniforms(seed, k).tolist()]
-    return DrawnSlate(rows, [1.0 / (len(eligible) - position) for position in range(k)], explored=k > 0)
-
-
 def draw_with_shortlist(
     shortlist: Shortlist, eligible: Eligible, k: int, exploration: SoftmaxExploration | GreedyExploration, seed: int
 ) -> DrawnSlate:
@@ -55,8 +55,8 @@ def draw_with_shortlist(
     """
     k = min(k, len(eligible))
     if not len(shortlist.rows) or k == 0:
-        return draw_of_all(eligible, k, seed)
-    [logits] = _logits(shortlist.scores[None], exploration)
+        return draw_uniform_slate(eligible.num_rows, k, seed, eligible.gone)
+    [logits] = exploration_logits(shortlist.scores[None], exploration)
     numbers = uniforms(seed, k + len(logits))
     keys = logits.copy()
     if isinstance(exploration, SoftmaxExploration):
@@ -69,7 +69,7 @@ def shortlist_propensities(
     shortlist: Shortlist, num_eligible: int, rows: Sequence[int], exploration: SoftmaxExploration | GreedyExploration
 ) -> list[float]:
     """The propensity [K] of each row of a slate, given those above it; raises ValueError as `draw_with_shortlist`."""
-    [logits] = _logits(shortlist.scores[None], exploration)
+    [logits] = exploration_logits(shortlist.scores[None], exploration)
     return _propensities(logits, [_place(shortlist.rows, row) for row in rows], num_eligible, exploration)
 
 
@@ -87,7 +87,7 @@ def _drawn(
         if coin < epsilon or keys[best] == -math.inf:
             # Uniform again, given on which side of epsilon it lies.
             number = coin / epsilon if coin < epsilon else (coin - epsilon) / (1.0 - epsilon)
-            row = _take_uniformly(taken, number, eligible.num_rows)
+            row = take_uniformly(taken, number, eligible.num_rows)
             best = _place(listed, row)
         else:
             row = int(listed[best])
@@ -113,7 +113,7 @@ def _propensities(
 ) -> list[float]:
     """Of rows with these places [K] on the list, None of one that is not there."""
     listed = [place for place in places if place is not None]
-    of_policy = _softmax_shares if isinstance(exploration, SoftmaxExploration) else _greedy_shares
+    of_policy = softmax_shares if isinstance(exploration, SoftmaxExploration) else greedy_shares
     shares = iter(of_policy(logits[None], np.array([listed], np.intp))[0].tolist() if listed else ())
     num_left = len(logits)
     propensities = []

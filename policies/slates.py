@@ -54,7 +54,7 @@ def draw_slates(
     k = min(k, n)
     if k == 0:
         return [DrawnSlate([], [], explored=False) for _ in seeds]
-    logits = _logits(scores, exploration)
+    logits = exploration_logits(scores, exploration)
     softmax = isinstance(exploration, SoftmaxExploration)
     numbers = uniforms_of(seeds, k + n if softmax else k)  # [B, …]
     # The largest of logit + Gumbel noise is a draw of the softmax, and the largest of what is left one of the softmax
@@ -67,12 +67,14 @@ def draw_slates(
     return [DrawnSlate(*each) for each in zip(indices.tolist(), propensities.tolist(), explored.tolist(), strict=True)]
 
 
-def draw_uniform_slate(num_candidates: int, k: int, seed: int) -> DrawnSlate:
-    """A slate of min(k, N) of N candidates by the uniform policy (fallback, control)."""
-    k = min(k, num_candidates)
-    taken: list[int] = []
-    indices = [_take_uniformly(taken, number, num_candidates) for number in uniforms(seed, k).tolist()]
-    return DrawnSlate(indices, [1.0 / (num_candidates - position) for position in range(k)], explored=k > 0)
+def draw_uniform_slate(num_candidates: int, k: int, seed: int, gone: Sequence[int] = ()) -> DrawnSlate:
+    """A slate by the uniform policy (fallback, control): of the candidates 0 … num_candidates − 1 but for those `gone`,
+    which are sorted, k or as many as are left.
+    """
+    num_left = num_candidates - len(gone)
+    k, taken = min(k, num_left), [*gone]
+    indices = [take_uniformly(taken, number, num_candidates) for number in uniforms(seed, k).tolist()]
+    return DrawnSlate(indices, [1.0 / (num_left - position) for position in range(k)], explored=k > 0)
 
 
 def slate_propensities(scores: NDArray[np.floating], indices: Sequence[int], exploration: Exploration) -> list[float]:
@@ -82,7 +84,9 @@ def slate_propensities(scores: NDArray[np.floating], indices: Sequence[int], exp
         ValueError: scores that are not finite.
     """
     slates = np.array([indices], np.intp)
-    propensities: list[float] = _propensities(_logits(scores[None], exploration), slates, exploration)[0].tolist()
+    propensities: list[float] = _propensities(exploration_logits(scores[None], exploration), slates, exploration)[
+        0
+    ].tolist()
     return propensities
 
 
@@ -114,7 +118,7 @@ def _with_chance(ranking: list[int], coins: list[float], epsilon: float, n: int)
     by_key = iter(ranking)
     for coin in coins:
         if coin < epsilon:
-            i = _take_uniformly(taken, coin / epsilon, n)  # uniform again, given that it lies below epsilon
+            i = take_uniformly(taken, coin / epsilon, n)  # uniform again, given that it lies below epsilon
         else:
             i = next(each for each in by_key if each not in slate)
             insort(taken, i)
@@ -122,7 +126,7 @@ def _with_chance(ranking: list[int], coins: list[float], epsilon: float, n: int)
     return slate
 
 
-def _take_uniformly(taken: list[int], number: float, n: int) -> int:
+def take_uniformly(taken: list[int], number: float, n: int) -> int:
     """Of 0 … n − 1 without `taken`, which is sorted, the one at the part `number` of the way; adds it to them."""
     left = n - len(taken)
     rank = min(int(number * left), left - 1)
@@ -132,7 +136,7 @@ def _take_uniformly(taken: list[int], number: float, n: int) -> int:
     return i
 
 
-def _logits(scores: NDArray[np.floating], exploration: Exploration) -> NDArray[np.float64]:
+def exploration_logits(scores: NDArray[np.floating], exploration: Exploration) -> NDArray[np.float64]:
     """Scores less the best, over the temperature [B, N]: float64, for sums in float32 would round propensities."""
     logits = scores.astype(np.float64)
     best, worst = logits.max(axis=1, keepdims=True), logits.min(axis=1, keepdims=True)  # NaN is both where there is one
@@ -149,13 +153,13 @@ def _propensities(
 ) -> NDArray[np.float64]:
     """[B, K] of logits [B, N] and slates [B, K]."""
     softmax = isinstance(exploration, SoftmaxExploration)
-    shares = _softmax_shares(logits, indices) if softmax else _greedy_shares(logits, indices)
+    shares = softmax_shares(logits, indices) if softmax else greedy_shares(logits, indices)
     left = logits.shape[1] - np.arange(indices.shape[1])
     propensities: NDArray[np.float64] = (1.0 - exploration.epsilon) * shares + exploration.epsilon / left
     return propensities
 
 
-def _softmax_shares(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
+def softmax_shares(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
     """exp(zᵢ) / Σ exp(z) over what is left, for each position [B, K].
 
     The sums run from what is never drawn upwards: nothing is subtracted. Where exp would underflow they are sums of
@@ -194,7 +198,7 @@ def _log_sum_of_others(logits: NDArray[np.float64], indices: NDArray[np.intp]) -
     return float(largest) + math.log(np.exp(others, out=others).sum())
 
 
-def _greedy_shares(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
+def greedy_shares(logits: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
     """1 for each position [B, K] that has the best of what is left (of equals the first), else 0."""
     left, rows = logits.copy(), np.arange(len(logits))
     shares = np.empty(indices.shape)

@@ -10,7 +10,7 @@ from policies.features import Encoded
 from policies.networks import Floats, ItemVectors
 from policies.noise import DrawnAction, draw_action, uniform_action
 from policies.policy import SlatePolicy, WeightsPolicy
-from policies.shortlists import draw_of_all, draw_with_shortlist
+from policies.shortlists import draw_with_shortlist
 from policies.slates import DrawnSlate, draw_slates, draw_uniform_slate
 from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExploration
 from service.catalogue import number_vectors
@@ -68,10 +68,9 @@ def _choose_of_shortlist(
 
 
 def choose_slate_by_chance(question: Question) -> Choice:
-    if question.pool.rows is None:
-        drawn = draw_of_all(question.pool.eligible, question.k, question.seed)
-    else:
-        drawn = draw_uniform_slate(len(question.pool), question.k, question.seed)
+    pool = question.pool
+    num, gone = (len(pool), ()) if pool.rows is not None else (pool.eligible.num_rows, pool.eligible.gone)
+    drawn = draw_uniform_slate(num, question.k, question.seed, gone)
     return _slate(drawn, [0.0] * len(drawn.indices))
 
 

@@ -11,8 +11,8 @@ class Room:
     """`with room:` around the answering of one request.
 
     All requests that have arrived are read in each turn of the event loop before any is answered, so they are counted
-    here, not in a queue of the kernel: one more than there is room for costs a few microseconds, and the others wait
-    for no more than `max_requests` answers, nor much longer than `max_seconds`.
+    here, not in a queue of the kernel: one more than there is room for costs no more than its parsing, and the others
+    wait for no more than `max_requests` answers, nor much longer than `max_seconds`.
     """
 
     def __init__(

@@ -7,8 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from policies.shortlists import Eligible, Shortlist, draw_of_all, draw_with_shortlist, shortlist_propensities
-from policies.slates import slate_propensities
+from policies.shortlists import Eligible, Shortlist, draw_with_shortlist, shortlist_propensities
+from policies.slates import draw_uniform_slate, slate_propensities
 from schemas.sections import GreedyExploration, SoftmaxExploration
 
 SOFTMAX = SoftmaxExploration(kind="softmax", temperature=1.0, epsilon=0.2)
@@ -78,7 +78,7 @@ def test_an_empty_list_is_chance() -> None:
     drawn = draw_with_shortlist(shortlist([], []), Eligible(4, [1]), 9, SOFTMAX, 0)
     assert sorted(drawn.indices) == [0, 2, 3]
     assert drawn.propensities == [1 / 3, 1 / 2, 1.0]
-    assert drawn == draw_of_all(Eligible(4, [1]), 9, 0)
+    assert drawn == draw_uniform_slate(4, 9, 0, [1])
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:
