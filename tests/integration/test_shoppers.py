@@ -116,6 +116,12 @@ class FakeServer:
             await runner.cleanup()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a request that fails five times in a row waits longer than the two seconds of a real run."""
+    monkeypatch.setattr(shoppers, "DRAIN_SECONDS", 60.0)
+
+
 def shop_against(server: FakeServer, world: World, habits: Habits = HABITS) -> tuple[Tally, list[dict[str, Any]]]:
     lines: list[dict[str, Any]] = []
 
