@@ -145,7 +145,7 @@ class Ranker:
                 acts[i] = _Act(self._by_chance(each.question), "control")
             else:
                 pool = each.question.pool
-                alike[id(each.serving.policy), len(pool), each.question.k, pool.indexed is None].append(i)
+                alike[id(each.serving.policy), len(pool), each.question.k, pool.rows is None].append(i)
         for places in alike.values():
             acts |= zip(places, self._act([asked[i] for i in places]), strict=True)
         return [acts[i] for i in range(len(asked))]
