@@ -1,6 +1,7 @@
 """`POST /recommend`: from the bytes of a request to the bytes of its answer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from service.packing import Packer
 from service.problems import ProblemError, decode, unavailable
 from service.ranking import Ranked, Ranker
 from service.recent import RecentDecisions
-from service.together import Together
+from service.together import Settle, Together, settled
 from storage.event_log import LogUnavailableError, RecordTooLargeError
 
 MAX_REPEATABLE = 100_000
@@ -61,24 +62,20 @@ class Recommender:
         self._newest_created_at = clock()
         self._acted: Policy | None = None
 
-    async def answer(self, body: bytes) -> bytes:
-        """The `Recommendation`, as JSON.
-
-        Raises:
-            ProblemError: 400, 422; 409, another request had this decision id.
+    def answer(self, body: bytes, settle: Settle[bytes]) -> None:
+        """`settle` gets the `Recommendation` as JSON, now or at the end of this turn of the event loop, or what is in
+        the way: `ProblemError` 400, 422; 409, another request had this decision id.
         """
-        request = decode(self._decoder, body)
-        earlier = self._given_before(request, body)
-        if earlier is not None:
-            return earlier
-        made = await self._make(request)
-        if made.decision:
-            earlier = self._given_before(request, body)  # the same request may have come twice at the same time
-            if earlier is not None:
-                return earlier
-            self._log.add(made.decision)
-            self._remember(request, body, made)
-        return made.answer
+        outcome: bytes | Exception | None
+        try:
+            request = decode(self._decoder, body)
+            outcome = self._given_before(request, body)
+        except Exception as error:  # noqa: BLE001 (as in `_answer_ranked`)
+            outcome = error
+        if outcome is None:
+            self._rankings.ask(request, partial(self._answer_ranked, request, body, settle))
+        else:
+            settle(outcome)
 
     async def durable_answer(self, body: bytes) -> bytes:
         """As `answer`, once the decision is in the event log or in the spool.
@@ -94,7 +91,7 @@ class Recommender:
             return earlier
         made = None if request.decision_id is None else self._unkept.repeat(request.decision_id, body)
         if made is None:
-            made = await self._make(request)
+            made = self._made(await settled(partial(self._rankings.ask, request)))
             if not made.decision:
                 return made.answer
             if request.decision_id is not None:  # as above
@@ -124,9 +121,28 @@ class Recommender:
             self._metrics.repeats.inc()
         return earlier
 
-    async def _make(self, request: RecommendRequest) -> _Made:
-        ranked = await self._rankings.ask(request)
-        if isinstance(ranked, ProblemError):
+    def _answer_ranked(
+        self, request: RecommendRequest, body: bytes, settle: Settle[bytes], ranked: Ranked | Exception
+    ) -> None:
+        outcome: bytes | Exception
+        try:
+            outcome = self._logged(request, body, ranked)
+        except Exception as error:  # noqa: BLE001 (it is the request's, and the edge answers it)
+            outcome = error
+        settle(outcome)
+
+    def _logged(self, request: RecommendRequest, body: bytes, ranked: Ranked | Exception) -> bytes:
+        made = self._made(ranked)
+        if made.decision:
+            earlier = self._given_before(request, body)  # the same request may have come twice at the same time
+            if earlier is not None:
+                return earlier
+            self._log.add(made.decision)
+            self._remember(request, body, made)
+        return made.answer
+
+    def _made(self, ranked: Ranked | Exception) -> _Made:
+        if isinstance(ranked, Exception):
             raise ranked
         answer = self._encode(ranked.answer)
         decision = b"" if ranked.decision is None else self._encode(ranked.decision)

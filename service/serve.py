@@ -18,6 +18,7 @@ from schemas.loop_file import Loop
 from schemas.settings import Settings, SettingsError
 from service.app import create_app
 from service.bootstrap import make_parts
+from service.hot_http import hot_protocol
 from service.parts import Parts
 
 KEEP_ALIVE_SECONDS = 75
@@ -67,10 +68,11 @@ def run_serve(
 
 
 async def _serve(parts: Parts, listener: socket.socket, stop: threading.Event | None) -> None:
+    app = create_app(parts)
     config = uvicorn.Config(
-        create_app(parts),
+        app,
         loop="none",  # this one
-        http="httptools",
+        http=hot_protocol(app.hot_routes),
         ws="none",
         lifespan="on",
         log_config=None,
