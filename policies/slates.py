@@ -119,7 +119,7 @@ def _with_chance(ranking: list[int], coins: list[float], epsilon: float, n: int)
             above = slate[:position]
             # The coin is uniform again, given that it lies below epsilon.
             picked = take_uniformly(sorted(above), coin / epsilon, n)
-            slate = [*above, picked, *(each for each in slate[position:] if each != picked)]
+            slate = [*above, picked, *[each for each in slate[position:] if each != picked]]
     return slate[: len(ranking)]
 
 

@@ -246,8 +246,8 @@ def _answer(decision_id: str, items: list[LoggedItem], act: _Act, now: float) ->
 
 def _check_ids(request: RecommendRequest) -> None:
     """Their length was checked when they were decoded."""
-    for name in ("user_id", "session_id", "decision_id"):
-        text: str | None = getattr(request, name)
+    ids = (request.user_id, request.session_id, request.decision_id)
+    for name, text in zip(("user_id", "session_id", "decision_id"), ids, strict=True):
         if text is not None and not text.isprintable():
             check_id(text, ("body", name))
     for i, text in enumerate(request.exclude or ()):

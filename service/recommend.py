@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -27,7 +26,7 @@ MAX_UNKEPT = 10_000
 """Answers that wait for their decision to be durable, or for a retry where it could not be made so."""
 
 
-class _Made(NamedTuple):
+class _Made(msgspec.Struct, frozen=True, gc=False):
     decision_id: str
     answer: bytes
     decision: bytes
@@ -134,9 +133,10 @@ class Recommender:
     def _logged(self, request: RecommendRequest, body: bytes, ranked: Ranked | Exception) -> bytes:
         made = self._made(ranked)
         if made.decision:
-            earlier = self._given_before(request, body)  # the same request may have come twice at the same time
-            if earlier is not None:
-                return earlier
+            if request.decision_id is not None:  # the same request may have come twice at the same time
+                earlier = self._given_before(request, body)
+                if earlier is not None:
+                    return earlier
             self._log.add(made.decision)
             self._remember(request, body, made)
         return made.answer
