@@ -39,7 +39,7 @@ async def read_json_body(scope: Scope, receive: Receive, max_bytes: int) -> byte
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > max_bytes:
             raise _too_large(max_bytes)
-        if name == b"content-type" and not _is_json(value):
+        if name == b"content-type" and value != b"application/json" and not _is_json(value):
             raise ProblemError(415, f"send application/json, not {value.decode('latin-1')}")
     message = await receive()
     if not message.get("more_body", False) and message["type"] == "http.request":
