@@ -3,6 +3,7 @@
 `python -m bench.acknowledging PORT FOLDER`
 """
 
+import gc
 import sys
 import time
 from concurrent.futures import Future
@@ -47,7 +48,8 @@ def main(port: int, folder: Path) -> None:
         parts = make_parts(settings, loop)
     rules = FeedbackRules(loop.feedback_kinds, time.time, IdSource(b"validating.."))
     intake = FeedbackIntake(rules, NoPacker(parts.log, "feedback"), parts.metrics)
-    sys.setswitchinterval(0.0005)  # as `service.serve` does
+    sys.setswitchinterval(0.0005)  # as `service.serve` does, both
+    gc.set_threshold(50_000)
     run(create_app(replace(parts, feedback=intake)), port, has_lifespan=True)
 
 

@@ -19,6 +19,7 @@ from service.packing import Packer
 from service.problems import Loc, Mistake, ProblemError, broken_rules, decode, unavailable
 from storage.event_log import LogUnavailableError, RecordTooLargeError
 
+_MAX_AHEAD = timedelta(seconds=MAX_FUTURE_SECONDS)
 _Body = FeedbackEvent | Annotated[list[FeedbackEvent], msgspec.Meta(max_length=MAX_FEEDBACK_EVENTS)]
 
 
@@ -40,7 +41,7 @@ class FeedbackRules:
         decoded = decode(self._decoder, body)
         events = decoded if isinstance(decoded, list) else [decoded]
         now = datetime.fromtimestamp(self._clock(), UTC)
-        latest = now + timedelta(seconds=MAX_FUTURE_SECONDS)
+        latest = now + _MAX_AHEAD
         made: list[str] = []
         for event in events:
             if not self._is_good(event, latest):

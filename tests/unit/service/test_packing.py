@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -65,6 +66,48 @@ def test_what_comes_while_two_records_are_under_way_shares_the_third() -> None:
         packing.log.settle()
         assert await asyncio.gather(*waiting) == ["log"] * 5
         assert packing.values() == [b"[1]", b"[2]", b"[3,4,5]"]
+
+    asyncio.run(run())
+
+
+def test_what_comes_turn_by_turn_shares_a_record() -> None:
+    async def run() -> None:
+        packing = Packing()
+        waiting = []
+        for part in (b"1", b"2", b"3", b"4"):
+            waiting.append(packing.start(part))
+            await asyncio.sleep(0)
+        assert packing.values() == []
+        await asyncio.gather(*waiting)
+        assert packing.values() == [b"[1,2,3,4]"]
+
+    asyncio.run(run())
+
+
+def test_what_comes_alone_leaves_within_a_few_turns() -> None:
+    async def run() -> None:
+        packing = Packing()
+        waiting = packing.packer.append(b"1")
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert packing.values() == [b"[1]"]
+        await waiting
+
+    asyncio.run(run())
+
+
+def test_a_record_leaves_however_much_is_coming() -> None:
+    async def run() -> None:
+        packing = Packing()
+        first = packing.start(b"0")
+        others = []
+        started = time.perf_counter()
+        while not first.done() and time.perf_counter() < started + 5:
+            others.append(packing.start(b"1"))
+            await asyncio.sleep(0)
+        assert first.done()
+        assert packing.values()[0].startswith(b"[0,1,1")
+        await asyncio.gather(*others)
 
     asyncio.run(run())
 
