@@ -14,13 +14,14 @@ from service.asgi import (
     Receive,
     Scope,
     Send,
+    problem_messages,
     read_post,
     send_json,
     send_problem,
 )
 from service.parts import Parts
-from service.problems import ProblemError
-from service.room import Room
+from service.problems import ProblemError, unavailable
+from service.room import NoRoomError, Room
 from service.routes import make_routes
 
 MAX_RECOMMEND_BYTES = 1 << 20
@@ -30,6 +31,9 @@ MAX_FEEDBACK_BYTES = 4 << 20
 _OPEN_PATHS = frozenset(("/livez", "/readyz", "/docs", "/openapi.json", "/console"))
 _OPEN_PREFIX = "/console/"
 _DATA_PATH = "/console/data"
+
+# Made once: what has no room must cost as little as it can.
+_NO_ROOM = problem_messages(unavailable("more requests have come than can be answered soon; try again"))
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +58,7 @@ class App:
         )
         # Events are checked in microseconds; what they wait for is the event log.
         self._feedback_room = Room(settings.max_feedbacks, refused.labels("/feedback"), math.inf, lambda: 0.0)
+        self._no_room = parts.metrics.refused.labels(503)
         self._keys = [key.strip().encode() for key in parts.settings.api_keys.split(",") if key.strip()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +70,10 @@ class App:
             if self._keys:
                 self._check_key(scope)
             await (self._routes if hot is None else hot)(scope, receive, send)
+        except NoRoomError:
+            self._no_room.inc()
+            for message in _NO_ROOM:
+                await send(message)
         except ProblemError as problem:
             self._parts.metrics.refused.labels(problem.status).inc()
             await send_problem(send, problem)

@@ -67,14 +67,26 @@ async def send_json(send: Send, status: int, body: bytes) -> None:
 
 
 async def send_problem(send: Send, problem: ProblemError) -> None:
+    for message in problem_messages(problem):
+        await send(message)
+
+
+def problem_messages(problem: ProblemError) -> tuple[Message, Message]:
+    """What `send_problem` sends."""
     headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    await send_body(send, problem.status, problem_body(problem), MEDIA_TYPE.encode(), headers)
+    return _messages(problem.status, problem_body(problem), MEDIA_TYPE.encode(), headers)
 
 
 async def send_body(send: Send, status: int, body: bytes, media_type: bytes, headers: Iterable[Header] = ()) -> None:
+    start, end = _messages(status, body, media_type, headers)
+    await send(start)
+    await send(end)
+
+
+def _messages(status: int, body: bytes, media_type: bytes, headers: Iterable[Header]) -> tuple[Message, Message]:
     fixed = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": status, "headers": [*fixed, *headers]}
+    return start, {"type": "http.response.body", "body": body}
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -20,15 +20,13 @@ class Together(Generic[Question, Answer]):
         """`answer` takes any number of questions, and gives each its answer."""
         self._answer = answer
         self._asked: list[tuple[Question, asyncio.Future[Answer]]] = []
-        self._first_at = 0.0
         self.seconds_each = 0.0
-        """What one answer takes, by the last turns: time from the first question to the answers, by their number."""
+        """What one answer takes, by the last turns: time of all by their number."""
 
     def ask(self, question: Question) -> asyncio.Future[Answer]:
         """The answer; raises what `answer` raises for this question alone."""
         loop = asyncio.get_running_loop()
         if not self._asked:
-            self._first_at = time.perf_counter()
             loop.call_soon(self._answer_all)  # after the requests that are ready now
         future: asyncio.Future[Answer] = loop.create_future()
         self._asked.append((question, future))
@@ -36,8 +34,9 @@ class Together(Generic[Question, Answer]):
 
     def _answer_all(self) -> None:
         asked, self._asked = self._asked, []
+        started = time.perf_counter()
         self._settle(asked)
-        seconds = (time.perf_counter() - self._first_at) / len(asked)
+        seconds = (time.perf_counter() - started) / len(asked)
         self.seconds_each += (1.0 - (1.0 - _SMOOTHING) ** len(asked)) * (seconds - self.seconds_each)
 
     def _settle(self, asked: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
