@@ -194,6 +194,8 @@ async def _turns_to_take(listener: socket.socket, num: int) -> int:
     while len(taken) < num:
         await asyncio.sleep(0)
         num_turns += 1
-    for closing in (*servers, *taken):
-        closing.close()
+    for server in servers:
+        server.close()
+    for transport in taken:
+        transport.close()
     return num_turns

@@ -11,7 +11,7 @@ SECONDS_EACH = 0.001
 
 
 class Shop:
-    """A ranker of a thousand answers a second: who arrived in a turn of the event loop enters, is answered, and leaves."""
+    """A ranker of a thousand answers a second: who arrived in a turn of the event loop enters, is answered, leaves."""
 
     def __init__(self, max_requests: int = 128, max_seconds: float = 9.0, seconds_each: float = SECONDS_EACH) -> None:
         self.registry = CollectorRegistry()
