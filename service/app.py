@@ -54,7 +54,7 @@ class App:
             settings.max_recommends,
             refused.labels("/recommend"),
             settings.max_wait_seconds,
-            lambda: recommender.seconds_each,
+            lambda: recommender.wait_seconds,
         )
         # Events are checked in microseconds; what they wait for is the event log.
         self._feedback_room = Room(settings.max_feedbacks, refused.labels("/feedback"), math.inf, lambda: 0.0)

@@ -106,9 +106,9 @@ class Recommender:
         return made.answer
 
     @property
-    def seconds_each(self) -> float:
-        """What one answer takes, by the last ones."""
-        return self._rankings.seconds_each
+    def wait_seconds(self) -> float:
+        """How long the rankings take that come before the next one's, by the last ones."""
+        return self._rankings.wait_seconds
 
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""

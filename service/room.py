@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter
 
-_CROWDED_SECONDS = 0.005
+_CROWDED_SECONDS = 0.003
 _CALM_SECONDS = 0.5
 _TRY_SECONDS = 60.0
 
@@ -21,7 +21,7 @@ class Room:
     here, not in a queue of the kernel. A burst, and clients that each wait for their answer, make a queue that is as
     long as they are many. Where more come than can be answered it grows as far as it may, and stays: Nichols & Jacobson
     2012 ("Controlling queue delay", ACM Queue 10(5)) call this one bad. So from when somebody finds no room there is
-    room for 5 ms of answers only: enough that the core is never idle. It is whole again once nobody was refused for
+    room for 3 ms of answers only: enough that the core is never idle. It is whole again once nobody was refused for
     half a second, or after a minute, as clients that ask again at once would never be quiet.
     """
 
@@ -30,14 +30,14 @@ class Room:
         max_requests: int,
         refused: Counter,
         max_seconds: float,
-        seconds_each: Callable[[], float],
+        wait_seconds: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`seconds_each` tells what one answer takes now: so many as take longer than `max_seconds` find no room."""
+        """`wait_seconds` tells how long the answers take that the next one waits for: no room if above `max_seconds`."""
         self._max_requests = max_requests
         self._refused = refused
         self._max_seconds = max_seconds
-        self._seconds_each = seconds_each
+        self._wait_seconds = wait_seconds
         self._clock = clock
         self._num = 0
         self._crowded_since = self._crowded_until = -float("inf")
@@ -57,7 +57,7 @@ class Room:
         self._num -= 1
 
     def _is_full(self) -> bool:
-        seconds = self._num * self._seconds_each()
+        seconds = self._wait_seconds()
         if self._num >= self._max_requests or seconds > self._max_seconds:
             return True
         return seconds > _CROWDED_SECONDS and self._clock() < self._crowded_until

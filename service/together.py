@@ -23,6 +23,11 @@ class Together(Generic[Question, Answer]):
         self.seconds_each = 0.0
         """What one answer takes, by the last turns: time of all by their number."""
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long those take that are asked now."""
+        return len(self._asked) * self.seconds_each
+
     def ask(self, question: Question) -> asyncio.Future[Answer]:
         """The answer; raises what `answer` raises for this question alone."""
         loop = asyncio.get_running_loop()

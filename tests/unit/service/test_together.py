@@ -67,5 +67,9 @@ def test_it_knows_what_an_answer_takes() -> None:
         for _ in range(3):
             await asyncio.gather(*(together.ask(number) for number in range(2)))
         assert together.seconds_each > 0.01 * (1 - 0.99**6) - 1e-9  # six answers, and none before
+        assert together.wait_seconds == 0.0
+        asked = [together.ask(number) for number in range(5)]
+        assert together.wait_seconds == pytest.approx(5 * together.seconds_each)
+        await asyncio.gather(*asked)
 
     asyncio.run(run())
