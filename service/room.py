@@ -33,7 +33,7 @@ class Room:
         wait_seconds: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wait_seconds` tells how long those take that the next one waits for: above `max_seconds` there is no room."""
+        """`wait_seconds` tells how long those take that the next one waits for: past `max_seconds` there is no room."""
         self._max_requests = max_requests
         self._refused = refused
         self._max_seconds = max_seconds

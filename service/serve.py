@@ -94,8 +94,8 @@ async def _serve(parts: Parts, listener: socket.socket, stop: threading.Event | 
 
 
 def listeners(listener: socket.socket) -> list[socket.socket]:
-    """The same socket many times: uvloop takes one connection of each in a turn of its loop (libuv #3696), and under load, where a
-    turn takes milliseconds, of those that come at once the last would wait for seconds.
+    """The same socket many times: uvloop takes one connection of each in a turn of its loop (libuv #3696). Under load,
+    where a turn takes milliseconds, of those that come at once the last would wait for seconds.
     """
     return [listener, *(listener.dup() for _ in range(_ACCEPTS_PER_TURN - 1))]
 
