@@ -12,13 +12,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.asgi import Header, Reply
 
 Respond = Callable[[Reply], None]
-HotRoute = Callable[[Sequence[Header], bytes, Respond], None]
+Route = Callable[[Sequence[Header], bytes, Respond], None]
 """Takes headers, with names in lower case, and body of a POST, and calls back with the reply once, now or later."""
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
-def hot_protocol(routes: Mapping[bytes, HotRoute]) -> type[HttpToolsProtocol]:
+def hot_protocol(routes: Mapping[bytes, Route]) -> type[HttpToolsProtocol]:
     """For uvicorn's setting `http`."""
     return type("HotProtocol", (HotProtocol,), {"hot_routes": routes})
 
@@ -32,7 +32,7 @@ class HotProtocol(HttpToolsProtocol):
     server does not end.
     """
 
-    hot_routes: ClassVar[Mapping[bytes, HotRoute]] = {}
+    hot_routes: ClassVar[Mapping[bytes, Route]] = {}
     """By path."""
 
     def on_headers_complete(self) -> None:
@@ -67,7 +67,7 @@ class HotProtocol(HttpToolsProtocol):
 class _Cycle:
     """One request and its reply, with what uvicorn's protocol reads and writes of it."""
 
-    def __init__(self, protocol: HotProtocol, route: HotRoute, *, is_kept_alive: bool) -> None:
+    def __init__(self, protocol: HotProtocol, route: Route, *, is_kept_alive: bool) -> None:
         self._protocol, self._route = protocol, route
         self.body = bytearray()
         self.keep_alive = is_kept_alive  # False as well once the server is to end

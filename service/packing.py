@@ -5,10 +5,10 @@ not cost every request a round trip of its own.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable
 from functools import partial
 
 from service.durable_log import MAX_RECORD_BYTES, DurableLog, Kept
+from service.together import Settle
 from storage.event_log import LogUnavailableError, Topic
 
 _MAX_IN_FLIGHT = 2  # one being acknowledged, one being written; a third would only be smaller
@@ -28,14 +28,12 @@ class _Record:
         self.loop = asyncio.get_running_loop()
         self.parts: list[bytes] = []
         self.num_bytes = 0
-        self.waiters: list[asyncio.Future[Kept]] = []
+        self.waiters: list[Settle[Kept]] = []
 
-    def add(self, elements: bytes) -> asyncio.Future[Kept]:
-        waiter: asyncio.Future[Kept] = self.loop.create_future()
+    def add(self, elements: bytes, waiter: Settle[Kept]) -> None:
         self.parts.append(elements)
         self.num_bytes += len(elements)
         self.waiters.append(waiter)
-        return waiter
 
 
 class Packer:
@@ -51,16 +49,14 @@ class Packer:
         self._latest_start = 0.0
         self._waiting_bytes = 0
 
-    def append(self, elements: bytes) -> Awaitable[Kept]:
-        """Done once `elements`, JSON values with commas between them, are durable: where; or with a
-        `LogUnavailableError`, as neither log nor spool took them.
-
-        Raises:
-            LogUnavailableError: too much waits already.
+    def append(self, elements: bytes, settle: Settle[Kept]) -> None:
+        """`settle` hears where `elements`, JSON values with commas between them, are durable, once they are; or gets a
+        `LogUnavailableError`: neither log nor spool took them, or too much waits already.
         """
         num_bytes = len(elements)
         if self._waiting_bytes + num_bytes > _MAX_WAITING_BYTES:
-            raise LogUnavailableError("too much waits for the event log already")
+            settle(LogUnavailableError("too much waits for the event log already"))
+            return
         self._waiting_bytes += num_bytes
         if not self._records or self._records[-1].num_bytes + num_bytes > MAX_RECORD_BYTES:
             self._records.append(_Record())
@@ -68,7 +64,7 @@ class Packer:
         self._turns_left = _QUIET_TURNS
         if not self._is_looking:
             self._begin_to_look()
-        return record.add(elements)
+        record.add(elements, settle)
 
     def _begin_to_look(self) -> None:
         if self._records and len(self._appending) < _MAX_IN_FLIGHT:
@@ -97,13 +93,16 @@ class Packer:
     def _settle(self, record: _Record, task: asyncio.Task[Kept]) -> None:
         self._appending.discard(task)
         self._waiting_bytes -= record.num_bytes
-        error = LogUnavailableError("the ranker ends") if task.cancelled() else task.exception()
-        for waiter in record.waiters:
-            if waiter.done():  # who waited has gone
-                continue
-            if error is None:
-                waiter.set_result(task.result())
-            else:
-                waiter.set_exception(error)
+        outcome = _outcome(task)
+        for settle in record.waiters:
+            settle(outcome)
         if not self._is_looking:
             self._begin_to_look()
+
+
+def _outcome(task: asyncio.Task[Kept]) -> Kept | Exception:
+    if task.cancelled():
+        return LogUnavailableError("the ranker ends")
+    error = task.exception()
+    assert error is None or isinstance(error, Exception)  # what ends the process ends the loop
+    return task.result() if error is None else error

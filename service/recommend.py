@@ -1,5 +1,6 @@
 """`POST /recommend`: from the bytes of a request to the bytes of its answer."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -60,6 +61,7 @@ class Recommender:
         self._encode = msgspec.json.Encoder().encode
         self._newest_created_at = clock()
         self._acted: Policy | None = None
+        self._tasks: set[asyncio.Task[bytes]] = set()
 
     def answer(self, body: bytes, settle: Settle[bytes]) -> None:
         """`settle` gets the `Recommendation` as JSON, now or at the end of this turn of the event loop, or what is in
@@ -76,14 +78,22 @@ class Recommender:
         else:
             settle(outcome)
 
-    async def durable_answer(self, body: bytes) -> bytes:
-        """As `answer`, once the decision is in the event log or in the spool.
-
-        Raises:
-            ProblemError: as there; 413, the log takes no record of this size; 503, neither took it. If the log is slow,
-                it may have it all the same: so the same request, where it brings a decision id, gets the same answer
-                when it comes again.
+    def durable_answer(self, body: bytes, settle: Settle[bytes]) -> None:
+        """As `answer`, once the decision is in the event log or in the spool. What may be in the way beyond that:
+        `ProblemError` 413, the log takes no record of this size; 503, neither took it. If the log is slow, it may have
+        it all the same: so the same request, where it brings a decision id, gets the same answer when it comes again.
         """
+        task = asyncio.get_running_loop().create_task(self._durable_answer(body))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._settle_durable, settle))
+
+    def _settle_durable(self, settle: Settle[bytes], task: asyncio.Task[bytes]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():  # as the ranker ends, and nobody listens
+            error = task.exception()
+            settle(error if isinstance(error, Exception) else task.result())
+
+    async def _durable_answer(self, body: bytes) -> bytes:
         request = decode(self._decoder, body)
         earlier = self._given_before(request, body)
         if earlier is not None:
@@ -102,9 +112,9 @@ class Recommender:
         return made.answer
 
     @property
-    def seconds_each(self) -> float:
-        """What one answer takes, by the last ones."""
-        return self._rankings.seconds_each
+    def wait_seconds(self) -> float:
+        """How long the rankings take that come before the next one's, by the last ones."""
+        return self._rankings.wait_seconds
 
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
@@ -155,7 +165,7 @@ class Recommender:
 
     async def _keep(self, decision: bytes) -> None:
         try:
-            await self._packer.append(decision)
+            await settled(partial(self._packer.append, decision))
         except RecordTooLargeError as error:
             raise ProblemError(413, f"send fewer candidates, or ask for fewer items: {error}") from error
         except LogUnavailableError as error:

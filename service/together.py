@@ -23,21 +23,25 @@ class Together(Generic[Question, Answer]):
         """`answer` takes any number of questions, and gives each its answer."""
         self._answer = answer
         self._asked: list[tuple[Question, Settle[Answer]]] = []
-        self._first_at = 0.0
         self.seconds_each = 0.0
-        """What one answer takes, by the last turns: time from the first question to the answers, by their number."""
+        """What one answer takes, by the last turns: time of all by their number."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long those take that are asked now."""
+        return len(self._asked) * self.seconds_each
 
     def ask(self, question: Question, settle: Settle[Answer]) -> None:
         """`settle` gets the answer, or what `answer` raises for this question alone."""
         if not self._asked:
-            self._first_at = time.perf_counter()
             asyncio.get_running_loop().call_soon(self._answer_all)  # after the requests that are ready now
         self._asked.append((question, settle))
 
     def _answer_all(self) -> None:
         asked, self._asked = self._asked, []
+        started = time.perf_counter()
         self._settle(asked)
-        seconds = (time.perf_counter() - self._first_at) / len(asked)
+        seconds = (time.perf_counter() - started) / len(asked)
         self.seconds_each += (1.0 - (1.0 - _SMOOTHING) ** len(asked)) * (seconds - self.seconds_each)
 
     def _settle(self, asked: list[tuple[Question, Settle[Answer]]]) -> None:

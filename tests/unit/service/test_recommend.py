@@ -58,7 +58,7 @@ class Recommending:
 
     async def ask(self, decision_id: str | None = "d", candidates: Sequence[str] = ("a", "b")) -> dict[str, Any]:
         body = msgspec.json.encode({"decision_id": decision_id, "candidates": candidates})
-        return msgspec.json.decode(await self.recommender.durable_answer(body), type=dict[str, Any])
+        return msgspec.json.decode(await settled(partial(self.recommender.durable_answer, body)), type=dict[str, Any])
 
     async def refusal(self, **request: Any) -> ProblemError:
         with pytest.raises(ProblemError) as caught:
@@ -170,7 +170,7 @@ def test_where_nothing_is_decided_nothing_waits() -> None:
         made = Recommending()
         made.writer.is_held = True
         body = msgspec.json.encode({"decision_id": "d"})  # of an empty catalogue
-        assert msgspec.json.decode(await made.recommender.durable_answer(body))["items"] == []
+        assert msgspec.json.decode(await settled(partial(made.recommender.durable_answer, body)))["items"] == []
 
     asyncio.run(run())
 
