@@ -69,9 +69,11 @@ def draw_slates(scores: NDArray[np.floating], k: int, exploration: Exploration, 
     keys = logits - np.log(-np.log(numbers[:, k:])) if softmax else logits
     indices = _largest(keys, k, can_tie=not softmax)
     is_chance = numbers[:, :k] < exploration.epsilon
+    for row, position in np.argwhere(is_chance).tolist():  # from above, as each changes what is below it
+        # Uniform again, given that it lies below epsilon.
+        number = float(numbers[row, position]) / exploration.epsilon
+        indices[row] = _with_chance(indices[row].tolist(), position, number, n)
     explored = np.logical_or.reduce(is_chance, axis=1)
-    for row in np.flatnonzero(explored).tolist():
-        indices[row] = _with_chance(indices[row].tolist(), numbers[row, :k].tolist(), exploration.epsilon, n)
     return DrawnSlates(indices, _propensities(logits, indices, exploration), explored)
 
 
@@ -109,18 +111,11 @@ def _largest(keys: NDArray[np.float64], k: int, *, can_tie: bool) -> NDArray[np.
     return np.array([some[np.argsort(-keys[row, some], kind="stable")[:k]] for row, some in enumerate(ranked)])
 
 
-def _with_chance(ranking: list[int], coins: list[float], epsilon: float, n: int) -> list[int]:
-    """One slate [K] by its coins [K]: below epsilon a uniform one of what is left, else that of the largest key left.
-    `ranking` [K] has the largest keys, of which no more can be wanted.
-    """
-    slate = ranking
-    for position, coin in enumerate(coins):
-        if coin < epsilon:
-            above = slate[:position]
-            # The coin is uniform again, given that it lies below epsilon.
-            picked = take_uniformly(sorted(above), coin / epsilon, n)
-            slate = [*above, picked, *[each for each in slate[position:] if each != picked]]
-    return slate[: len(ranking)]
+def _with_chance(slate: list[int], position: int, number: float, n: int) -> list[int]:
+    """The slate [K] with a uniform one of what is left at the position; what comes below moves on."""
+    above = slate[:position]
+    picked = take_uniformly(sorted(above), number, n)
+    return [*above, picked, *[each for each in slate[position:] if each != picked]][: len(slate)]
 
 
 def take_uniformly(taken: list[int], number: float, n: int) -> int:
