@@ -1,6 +1,7 @@
 """`make bench`: every benchmark in turn, and what came of it in docs/performance.md."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,17 +9,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench.page import measured_apart, page
+from bench.peer_servers import SETTING
 from bench.rankers import ROOT
 
-NAMES = ("serving", "feedback", "footprint", "catalogue", "swaps", "overload", "learner")
-"""Modules of this package, those that are there; each has `report(*, quick)`, and `measure(*, quick)` if targets are
-about its figures."""
+NAMES = ("serving", "feedback", "footprint", "catalogue", "swaps", "overload", "learner", "peers")
+"""Modules of this package, those that are there, and peers where the setting says where; each has `report(*, quick)`,
+and `measure(*, quick)` if targets are about its figures."""
 PAGE = ROOT / "docs" / "performance.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    names = options.names or [name for name in NAMES if find_spec(f"bench.{name}")]
+    names = options.names or [name for name in NAMES if _is_there(name)]
     started = time.time()
     sections = [measured_apart(name, quick=options.quick) for name in names]
     text = page(names, sections, time.time() - started)
@@ -28,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PAGE.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
     return 0
+
+
+def _is_there(name: str) -> bool:
+    return find_spec(f"bench.{name}") is not None and (name != "peers" or bool(os.environ.get(SETTING)))
 
 
 def _parser() -> argparse.ArgumentParser:

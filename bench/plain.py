@@ -15,10 +15,11 @@ import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 from safetensors.numpy import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.echo import run
 from bench.rankers import STATE_DIM, Workload, champion
+from bench.torch_slates import Slates, TorchPolicy
 from policies.features import ItemEncoder
 from policies.files import read_policy
 from policies.networks import Tensors
@@ -61,60 +62,42 @@ class Model:
     """Scores and slates, in torch."""
 
     def __init__(self, settings: Settings) -> None:
-        loop = read_loop(settings.loop)
-        assert isinstance(loop.action, SlateAction)
-        assert isinstance(loop.exploration, SoftmaxExploration)
-        self.version = champion(settings)
-        policy = read_policy(settings.policies_folder / self.version, loop)
-        assert isinstance(policy, SlatePolicy)
-        self._size, self._exploration = loop.action.size, loop.exploration
-        encoder, workload = ItemEncoder(loop), Workload()
-        encoded = [encoder.encode(f"i{number}", workload.features(number)) for number in range(workload.num_items)]
-        items = policy.item_vectors(encoded)
-        self._vectors = torch.from_numpy(items.vectors.T.copy())  # [N, D]
-        self._biases = torch.from_numpy(items.biases)  # [N]
-        self._rows = {f"i{number}": number for number in range(workload.num_items)}
-        self._tower = _tower(load_file(settings.policies_folder / self.version / WEIGHTS_FILE))
+        policy = torch_policy(settings)
+        self.version, self._slates = policy.version, Slates(policy)
 
-    @torch.inference_mode()
     def slate(self, user: list[float], candidates: list[str]) -> list[Item]:
-        """Drawn as the ranker draws: by position, softmax by Gumbel noise, with probability epsilon uniform."""
-        rows = torch.tensor([self._rows[item_id] for item_id in candidates])
-        scores = self._vectors[rows] @ self._tower(torch.tensor(user)) + self._biases[rows]  # [N]
-        drawn = self._drawn(scores)
-        propensities = self._propensities(scores, drawn)
-        chosen = zip(drawn.tolist(), scores[drawn].tolist(), propensities.tolist(), strict=True)
-        return [Item(item_id=candidates[i], score=score, propensity=p) for i, score, p in chosen]
-
-    def _drawn(self, scores: Tensor) -> Tensor:
-        keys = scores / self._exploration.temperature - torch.empty_like(scores).exponential_().log()
-        by_chance = torch.rand(self._size) < self._exploration.epsilon
-        if not by_chance.any():
-            return torch.topk(keys, self._size).indices  # [K]
-        drawn = []
-        for is_by_chance in by_chance.tolist():
-            drawn.append(int(torch.multinomial(keys.isfinite().float(), 1) if is_by_chance else keys.argmax()))
-            keys[drawn[-1]] = -torch.inf
-        return torch.tensor(drawn)
-
-    def _propensities(self, scores: Tensor, drawn: Tensor) -> Tensor:
-        shares = torch.softmax(scores.double() / self._exploration.temperature, 0)
-        of_drawn = shares[drawn]
-        before = torch.cumsum(of_drawn, 0) - of_drawn
-        n, epsilon = len(scores), self._exploration.epsilon
-        num_left = n - torch.arange(len(drawn))
-        return (1 - epsilon) * of_drawn / (1 - before).clamp(min=1e-12) + epsilon / num_left
+        drawn = self._slates.slate(user, candidates)
+        return [Item(item_id=item_id, score=score, propensity=propensity) for item_id, score, propensity in drawn]
 
 
-def _tower(tensors: Tensors) -> nn.Module:
+def torch_policy(settings: Settings) -> TorchPolicy:
+    """The champion's numbers; item vectors are made once."""
+    loop, version = read_loop(settings.loop), champion(settings)
+    assert isinstance(loop.action, SlateAction)
+    assert isinstance(loop.exploration, SoftmaxExploration)
+    policy = read_policy(settings.policies_folder / version, loop)
+    assert isinstance(policy, SlatePolicy)
+    encoder, workload = ItemEncoder(loop), Workload()
+    item_ids = [f"i{number}" for number in range(workload.num_items)]
+    encoded = [encoder.encode(item_id, workload.features(number)) for number, item_id in enumerate(item_ids)]
+    items = policy.item_vectors(encoded)
+    return TorchPolicy(
+        version,
+        item_ids,
+        torch.from_numpy(items.vectors.T.copy()),  # [N, D]
+        torch.from_numpy(items.biases),  # [N]
+        _layers(load_file(settings.policies_folder / version / WEIGHTS_FILE)),
+        loop.action.size,
+        loop.exploration.temperature,
+        loop.exploration.epsilon,
+    )
+
+
+def _layers(tensors: Tensors) -> list[tuple[Tensor, Tensor]]:
     """The state's, with one hidden layer, from numbers, which a policy that learned nothing does not scale."""
-    layers: list[nn.Module] = []
-    for name in ("head.state_tower.hidden.0", "head.state_tower.out"):
-        weight = torch.from_numpy(tensors[f"{name}.weight"].copy())
-        linear = nn.Linear(weight.shape[1], weight.shape[0])
-        linear.load_state_dict({"weight": weight, "bias": torch.from_numpy(tensors[f"{name}.bias"].copy())})
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    layers = ("head.state_tower.hidden.0", "head.state_tower.out")
+    numbers = ([torch.from_numpy(tensors[f"{layer}.{kind}"].copy()) for kind in ("weight", "bias")] for layer in layers)
+    return [(weight, bias) for weight, bias in numbers]
 
 
 def make_app(model: Model) -> FastAPI:

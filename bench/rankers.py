@@ -250,20 +250,26 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 @contextmanager
 def served(
-    command: Sequence[str], folder: Path, probe: bytes, *, path: str = "/recommend", core: int | None = None
+    command: Sequence[str],
+    folder: Path,
+    probe: bytes,
+    *,
+    path: str = "/recommend",
+    core: int | None = None,
+    patience: float = START_SECONDS,
 ) -> Iterator[Server]:
     """A server while it runs, pinned to its core; every "PORT" in the command becomes its port.
 
     Raises:
-        PartFailedError: it did not answer the probe with 200 in a minute.
+        PartFailedError: it did not answer the probe with 200 in `patience` seconds.
     """
     port, log = free_port(), folder / "server.log"
     pinned = ["taskset", "-c", str(server_core() if core is None else core)]
     started = time.perf_counter()
     process = ProcessTree([*pinned, *(word.replace("PORT", str(port)) for word in command)], log)
     try:
-        if not wait_until(lambda: _answers(port, path, probe) or not process.is_running, START_SECONDS, 0.005):
-            raise PartFailedError(f"no answer in {START_SECONDS:g} s: {log.read_text()[-2_000:]}")
+        if not wait_until(lambda: _answers(port, path, probe) or not process.is_running, patience, 0.005):
+            raise PartFailedError(f"no answer in {patience:g} s: {log.read_text()[-2_000:]}")
         if not process.is_running:
             raise PartFailedError(f"it ended: {log.read_text()[-2_000:]}")
         yield Server(process, port, log, time.perf_counter() - started)

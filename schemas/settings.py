@@ -11,6 +11,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 _PREFIX = "STEADYRANK_"
+_OF_OTHERS = ("STEADYRANK_TEST_", "STEADYRANK_BENCH_")
+"""Prefixes of the variables of the tests and of the benchmark, which a process that they start may see."""
 
 
 class SettingsError(ValueError):
@@ -133,7 +135,7 @@ class Settings(BaseModel):
         values: dict[str, object] = {
             key.removeprefix(_PREFIX).lower(): value
             for key, value in given.items()
-            if key.startswith(_PREFIX) and not key.startswith(_PREFIX + "TEST_")
+            if key.startswith(_PREFIX) and not key.startswith(_OF_OTHERS)
         }
         values |= {key: value for key, value in overrides.items() if value is not None}
         try:
