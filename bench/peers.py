@@ -7,27 +7,27 @@ They need much, and not the same versions of it, so they live in environments of
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import psutil  # type: ignore[import-untyped]  # it brings no types
 
 from bench.peer_servers import SETTING
+from bench.peer_table import CONNECTIONS, PLAIN, RANKER, Compared, rows
 from bench.rankers import ROOT, Server, Workload, ask, module, prepare, ranker, served
 from bench.serving import MAX_REFUSED, BadAnswersError, Round
-from bench.tables import print_report, section, table
+from bench.tables import print_report, section
 from bench.wrk import wrk
+from loadtest.parts.server import PartFailedError
 
 STANDARD = Workload()
-CONNECTIONS = (16, 64)
 PATIENCE_SECONDS = 240.0
 """Until the first answer: on one busy core, Ray Serve's processes take over a minute to start."""
-RANKER, PLAIN = "steadyrank", "FastAPI + torch"
 _WARM_SECONDS = 3.0
 _FIND = """
 import importlib.metadata as found, json, sys
@@ -49,9 +49,10 @@ _ABOUT = """
 model server the ranker and FastAPI + torch, {rounds} interleaved rounds of {seconds:g} s, only these three running;
 medians. "÷ it" is a ratio of requests a second, and of CPU a request (of all the server's processes), of the same
 rounds. The ranker logs its decisions (SQLite); nobody else logs any. All but the ranker have the network and the draws
-of FastAPI + torch, one worker, one thread, no access log, and answer the same bodies with the ranker's reply; they
-validate nothing but that it is JSON, BentoML also the types. Batching is on where it was the better here: {batched}.
-TorchServe has a path of its own. Not installed: {missing}.
+of FastAPI + torch, one worker, one thread, no access log, and answer the ranker's bodies with the ranker's replies, by
+a handler of their own where their protocol is another (MLServer); but BentoML's batching takes lists, here of one
+request, and TorchServe has a path of its own. FastAPI + torch validates the fields of a body, they only that it is
+JSON. Batching, of so many, is on where it was the better: {batched}. Not installed: {missing}.{failed}
 """.strip()
 
 
@@ -66,6 +67,13 @@ class Peer:
     path: str = "/recommend"
     batch: int = 1
     """Requests ranked at once, at most."""
+    envelope: tuple[bytes, bytes] = (b"", b"")
+    """Around each request."""
+
+    @property
+    def bodies(self) -> list[bytes]:
+        before, after = self.envelope
+        return [before + body + after for body in STANDARD.bodies()]
 
     def command(self, python: str, folder: Path) -> list[str]:
         """It runs in the folder and writes there."""
@@ -76,8 +84,8 @@ class Peer:
 
 PEERS = (
     Peer("MLServer", "mlserver", "ml"),
-    Peer("LitServe", "litserve", "lit"),
-    Peer("BentoML", "bentoml", "bento"),
+    Peer("LitServe", "litserve", "lit", batch=16),
+    Peer("BentoML", "bentoml", "bento", batch=16, envelope=(b'{"questions":[', b"]}")),
     Peer("TorchServe", "torchserve", "torch_serve", "/predictions/recommend", batch=16),
     Peer("Ray Serve", "ray", "ray_serve"),
 )
@@ -96,17 +104,9 @@ class Installed:
         return f"{self.peer.title} {self.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Rounds of a peer, and those of the ranker and of FastAPI + torch in turn with them, by connections."""
-
-    title: str
-    rounds: Mapping[tuple[str, int], Sequence[Round]]
-
-
 def report(*, quick: bool) -> str:
     """One section of markdown."""
-    pythons = [each for each in os.environ.get(SETTING, "").split(os.pathsep) if each]
+    pythons = [str(Path(each).absolute()) for each in os.environ.get(SETTING, "").split(os.pathsep) if each]
     if not pythons:
         packages = ", ".join(peer.package for peer in PEERS)
         return section("Model servers", _HOW.format(setting=SETTING, packages=packages))
@@ -115,15 +115,16 @@ def report(*, quick: bool) -> str:
     with tempfile.TemporaryDirectory() as name, ExitStack() as started:
         folder = Path(name)
         servers = _ours(folder, started)
-        compared = [_compared(each, folder, servers, num_rounds, seconds) for each in found]
+        tried = {each.title: _tried(each, folder, servers, num_rounds, seconds) for each in found}
     missing = {peer.title for peer in PEERS} - {each.peer.title for each in found}
     about = _ABOUT.format(
         rounds=num_rounds,
         seconds=seconds,
         batched=_listed({f"{peer.title} ({peer.batch})" for peer in PEERS if peer.batch > 1}),
         missing=_listed(missing),
+        failed="".join(f" {title} failed: {what}." for title, what in tried.items() if isinstance(what, str)),
     )
-    return section("Model servers", rows(compared), about)
+    return section("Model servers", rows([each for each in tried.values() if isinstance(each, Compared)]), about)
 
 
 def installed(pythons: Sequence[str]) -> list[Installed]:
@@ -157,11 +158,11 @@ def _ours(folder: Path, started: ExitStack) -> dict[str, Server]:
 def _running(each: Installed, policy: Path) -> Iterator[Server]:
     """A peer in a folder of its own, once it answers as it should."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, _none_left(Path(name)):
-        folder, body = Path(name), STANDARD.bodies(1)[0]
+        folder, peer, body = Path(name), each.peer, each.peer.bodies[0]
         (folder / policy.name).write_bytes(policy.read_bytes())
-        command, path = each.peer.command(each.python, folder), each.peer.path
-        with served(command, folder, body, path=path, patience=PATIENCE_SECONDS) as server:
-            check(ask(server.port, body, path), body)
+        command = peer.command(each.python, folder)
+        with served(command, folder, body, path=peer.path, patience=PATIENCE_SECONDS) as server:
+            check(ask(server.port, body, peer.path), STANDARD.bodies(1)[0])
             yield server
 
 
@@ -178,12 +179,13 @@ def _none_left(folder: Path) -> Iterator[None]:
 
 
 def check(reply: bytes, body: bytes) -> None:
-    """Whether it is an answer to this request.
+    """Whether it is an answer to this request, or a list of one.
 
     Raises:
         BadAnswersError: it has not ten different candidates, each with a propensity.
     """
-    items, candidates = json.loads(reply)["items"], json.loads(body)["candidates"]
+    answer, candidates = json.loads(reply), json.loads(body)["candidates"]
+    items = (answer[0] if isinstance(answer, list) else answer)["items"]
     drawn = {item["item_id"] for item in items}
     if not (len(items) == len(drawn) == 10 and drawn <= {*candidates} and all(0 < i["propensity"] <= 1 for i in items)):
         raise BadAnswersError(f"not a slate of its candidates: {reply.decode()[:500]}")
@@ -192,74 +194,46 @@ def check(reply: bytes, body: bytes) -> None:
 # ------------------------------------------------------------------ rounds
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A server, and what it is sent."""
+
+    title: str
+    server: Server
+    path: str
+    bodies: Sequence[bytes]
+
+    def round(self, connections: int, seconds: float) -> Round:
+        before = self.server.cpu_seconds()
+        load = wrk(self.server.url + self.path, self.bodies, connections=connections, seconds=seconds)
+        if load.num_bad > MAX_REFUSED * load.num_requests:
+            raise BadAnswersError(f"{self.title}: {load.num_bad} of {load.num_requests} answers were bad")
+        return Round(load, self.server.cpu_seconds() - before)
+
+
+def _tried(each: Installed, folder: Path, ours: Mapping[str, Server], num: int, seconds: float) -> Compared | str:
+    """The reason, where a peer does not do its work: what the others did is not lost."""
+    try:
+        return _compared(each, folder, ours, num, seconds)
+    except (PartFailedError, BadAnswersError) as error:
+        sys.stderr.write(f"{each.title}: {error}\n")
+        return str(error).splitlines()[0][:80]
+
+
 def _compared(each: Installed, folder: Path, ours: Mapping[str, Server], num: int, seconds: float) -> Compared:
     from bench.torch_slates import FILE  # noqa: PLC0415 (as above)
 
     with _running(each, folder / FILE) as peer:
-        asked = {title: (server, "/recommend") for title, server in ours.items()} | {each.title: (peer, each.peer.path)}
+        asked = [Asked(title, server, "/recommend", STANDARD.bodies()) for title, server in ours.items()]
+        asked.append(Asked(each.title, peer, each.peer.path, each.peer.bodies))
         rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
-        for title, (server, path) in asked.items():
-            _round(title, server, path, CONNECTIONS[-1], _WARM_SECONDS)
+        for one in asked:
+            one.round(CONNECTIONS[-1], _WARM_SECONDS)
         for _ in range(num):
             for connections in CONNECTIONS:
-                for title, (server, path) in asked.items():
-                    rounds[title, connections].append(_round(title, server, path, connections, seconds))
+                for one in asked:
+                    rounds[one.title, connections].append(one.round(connections, seconds))
     return Compared(each.title, rounds)
-
-
-def _round(title: str, server: Server, path: str, connections: int, seconds: float) -> Round:
-    before = server.cpu_seconds()
-    load = wrk(server.url + path, STANDARD.bodies(), connections=connections, seconds=seconds)
-    if load.num_bad > MAX_REFUSED * load.num_requests:
-        raise BadAnswersError(f"{title}: {load.num_bad} of {load.num_requests} answers were bad")
-    return Round(load, server.cpu_seconds() - before)
-
-
-# ------------------------------------------------------------------ the table
-
-
-def rows(compared: Sequence[Compared]) -> str:
-    """In markdown, by peer and connections; the ranker and FastAPI + torch first, over the rounds with all peers."""
-    together: dict[tuple[str, int], list[Round]] = defaultdict(list)
-    for each in compared:
-        for key, rounds in each.rounds.items():
-            together[key] += rounds
-    header = ("", "connections", "requests/s", "CPU µs a request", "p50 ms", "p99 ms")
-    ratios = tuple(f"{title} ÷ it{by}" for title in (RANKER, PLAIN) for by in ("", ", by CPU"))
-    ours = [(*_figures(title, c, together[title, c]), "", "", "", "") for title in (RANKER, PLAIN) for c in CONNECTIONS]
-    theirs = [_row(each, connections) for each in compared for connections in CONNECTIONS]
-    return table((*header, *ratios), [*(ours if compared else []), *theirs])
-
-
-def _row(each: Compared, connections: int) -> Sequence[str]:
-    mine = each.rounds[each.title, connections]
-    beside = [each.rounds[title, connections] for title in (RANKER, PLAIN)]
-    ratios = [ratio for other in beside for ratio in (_ratio(other, mine, _rate), _ratio(mine, other, _cpu))]
-    return (*_figures(each.title, connections, mine), *(f"{ratio:.2f}" for ratio in ratios))
-
-
-def _figures(title: str, connections: int, rounds: Sequence[Round]) -> Sequence[str]:
-    return (
-        title,
-        str(connections),
-        f"{median(map(_rate, rounds)):,.0f}",
-        f"{median(map(_cpu, rounds)):,.0f}",
-        f"{1e3 * median(each.load.p50 for each in rounds):.2f}",
-        f"{1e3 * median(each.load.p99 for each in rounds):.2f}",
-    )
-
-
-def _ratio(above: Sequence[Round], below: Sequence[Round], figure: Callable[[Round], float]) -> float:
-    """The median of those of each round."""
-    return float(median(figure(a) / figure(b) for a, b in zip(above, below, strict=True)))
-
-
-def _rate(each: Round) -> float:
-    return each.load.a_second
-
-
-def _cpu(each: Round) -> float:
-    return each.cpu_us
 
 
 def _listed(names: set[str]) -> str:

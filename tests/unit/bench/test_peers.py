@@ -11,8 +11,9 @@ import torch
 import bench.__main__
 from bench import peers
 from bench.peer_servers import SETTING
-from bench.peers import CONNECTIONS, PEERS, PLAIN, RANKER, Compared, check, installed
-from bench.rankers import ROOT
+from bench.peer_table import CONNECTIONS, PLAIN, RANKER, Compared, rows
+from bench.peers import PEERS, check, installed
+from bench.rankers import ROOT, Workload
 from bench.serving import BadAnswersError, Round
 from bench.tables import Section
 from bench.torch_slates import Answers, Slates, TorchPolicy
@@ -25,8 +26,11 @@ def test_every_peer_has_a_server_and_is_started_with_what_it_needs() -> None:
     lit = next(peer for peer in PEERS if peer.server == "lit")
     assert lit.command("/a/bin/python", Path("/f")) == [
         *("env", "--chdir=/f", f"PYTHONPATH={ROOT}", "OMP_NUM_THREADS=1"),
-        *("/a/bin/python", "-m", "bench.peer_servers.lit", "PORT", "/f", "1"),
+        *("/a/bin/python", "-m", "bench.peer_servers.lit", "PORT", "/f", str(lit.batch)),
     ]
+    assert lit.bodies == Workload().bodies()
+    bento = next(peer for peer in PEERS if peer.server == "bento")
+    assert json.loads(bento.bodies[0]) == {"questions": [json.loads(lit.bodies[0])]}
 
 
 def test_what_an_interpreter_lacks_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,15 +52,15 @@ def test_without_the_setting_the_section_says_how_and_the_page_leaves_it_out(
 
 
 def test_ratios_are_the_medians_of_those_of_the_rounds() -> None:
-    def rounds(*of: tuple[int, float]) -> list[Round]:
+    def measured(*of: tuple[int, float]) -> list[Round]:
         return [Round(Load(num, 2.0, 0, 0.001, 0.002), 1e-6 * num * cpu_us) for num, cpu_us in of]
 
     three = {
-        RANKER: rounds((800, 100), (1_000, 100), (2_000, 100)),
-        PLAIN: rounds((400, 150), (400, 250), (400, 200)),
-        "it": rounds((400, 300), (200, 200), (500, 500)),
+        RANKER: measured((800, 100), (1_000, 100), (2_000, 100)),
+        PLAIN: measured((400, 150), (400, 250), (400, 200)),
+        "it": measured((400, 300), (200, 200), (500, 500)),
     }
-    text = peers.rows([Compared("it", {(title, c): three[title] for title in three for c in CONNECTIONS})])
+    text = rows([Compared("it", {(title, c): three[title] for title in three for c in CONNECTIONS})])
     # 800/400, 1,000/200, 2,000/500; 3, 2, 5; 1, 2, 0.8; 300/150, 200/250, 500/200
     assert text.splitlines()[-2] == "| it | 16 | 200 | 300 | 1.00 | 2.00 | 4.00 | 3.00 | 1.00 | 2.00 |"
     assert [line.split(" | ")[:4] for line in text.splitlines()[2:4]] == [
@@ -72,6 +76,7 @@ def test_an_answer_that_is_no_slate_of_its_request_is_refused() -> None:
         return json.dumps({"items": [{"item_id": f"i{n}", "propensity": propensity} for n in numbers]}).encode()
 
     check(reply(*range(5, 15)), body)
+    check(b"[" + reply(*range(5, 15)) + b"]", body)
     for bad in (reply(*range(9)), reply(*range(9), 8), reply(*range(15, 25)), reply(*range(10), propensity=0)):
         with pytest.raises(BadAnswersError):
             check(bad, body)
