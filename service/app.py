@@ -1,8 +1,10 @@
-"""Where a request goes. The two hot routes are answered here, on bare ASGI; FastAPI has the rest (`service.routes`).
+"""Where a request goes. The two hot routes and the probes are answered on bare ASGI; FastAPI has the rest
+(`service.routes`), once it is asked for.
 
 There is no middleware, and no access log: both cost more than a recommendation.
 """
 
+import asyncio
 import hmac
 import logging
 import math
@@ -19,9 +21,9 @@ from service.asgi import (
     send_problem,
 )
 from service.parts import Parts
+from service.probes import Probes
 from service.problems import ProblemError
 from service.room import Room
-from service.routes import make_routes
 
 MAX_RECOMMEND_BYTES = 1 << 20
 MAX_FEEDBACK_BYTES = 4 << 20
@@ -40,9 +42,13 @@ class App:
     def __init__(self, parts: Parts, routes: ASGIApp) -> None:
         self._parts = parts
         self._routes = routes
-        self._hot: dict[str, ASGIApp] = {
+        probes = Probes(parts)
+        self._own: dict[str, ASGIApp] = {
             "/recommend": self._recommend,
             "/feedback": self._feedback,
+            "/livez": probes.livez,
+            "/readyz": probes.readyz,
+            "/metrics": probes.metrics,
         }
         self._is_durable = parts.settings.durable_decisions
         settings, refused, recommender = parts.settings, parts.metrics.overloaded, parts.recommender
@@ -60,11 +66,11 @@ class App:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        hot = self._hot.get(scope["path"])
+        own = self._own.get(scope["path"])
         try:
             if self._keys:
                 self._check_key(scope)
-            await (self._routes if hot is None else hot)(scope, receive, send)
+            await (self._routes if own is None else own)(scope, receive, send)
         except ProblemError as problem:
             self._parts.metrics.refused.labels(problem.status).inc()
             await send_problem(send, problem)
@@ -73,7 +79,7 @@ class App:
         except Exception:  # noqa: BLE001 (the ASGI edge: one bad request must not end the process)
             _log.exception("%s %s failed", scope["method"], scope["path"])
             self._parts.metrics.errors.labels("request").inc()
-            if hot is not None:  # FastAPI has answered the others
+            if own is not None:  # FastAPI has answered the others
                 await send_problem(send, ProblemError(500, "the ranker failed; its log says why"))
 
     async def _recommend(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,5 +115,28 @@ class App:
             raise ProblemError(401, "send a key of this ranker as X-API-Key", headers={"WWW-Authenticate": "X-API-Key"})
 
 
+class _LateRoutes:
+    """FastAPI's routes, made when one is first asked for: 7 MB and a third of a second that a ranker does not need to
+    recommend. In a thread, so that recommending goes on meanwhile.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._routes: ASGIApp | None = None
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._making:
+            if self._routes is None:
+                self._routes = await asyncio.to_thread(_made_routes, self._parts)
+        await self._routes(scope, receive, send)
+
+
+def _made_routes(parts: Parts) -> ASGIApp:
+    from service.routes import make_routes  # noqa: PLC0415 (as `_LateRoutes` says)
+
+    return make_routes(parts)
+
+
 def create_app(parts: Parts) -> App:
-    return App(parts, make_routes(parts))
+    return App(parts, _LateRoutes(parts))
