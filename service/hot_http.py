@@ -82,9 +82,9 @@ class _Cycle:
         self._route(self._protocol.headers, bytes(self.body), self.respond)
 
     def respond(self, reply: Reply) -> None:
-        if self.disconnected:
-            return
         protocol = self._protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
         parts = [_STATUS_LINES[reply.status]]
         for name, value in (*protocol.server_state.default_headers, *reply.headers):
             parts += (name, b": ", value, b"\r\n")
