@@ -3,6 +3,7 @@
 `python -m bench.acknowledging PORT FOLDER`
 """
 
+import gc
 import sys
 import time
 from concurrent.futures import Future
@@ -17,8 +18,10 @@ from service.app import create_app
 from service.bootstrap import make_parts
 from service.durable_log import Kept
 from service.feedback import FeedbackIntake, FeedbackRules
+from service.hot_http import hot_protocol
 from service.ids import IdSource
 from service.packing import Packer
+from service.together import Settle
 from storage.event_log import EventLogWriter, Topic
 
 
@@ -36,8 +39,8 @@ class NoLog(EventLogWriter):
 class NoPacker(Packer):
     """Takes all, and packs nothing: what is left of feedback is to check it."""
 
-    async def append(self, elements: bytes) -> Kept:  # noqa: ARG002
-        return "log"
+    def append(self, elements: bytes, settle: Settle[Kept]) -> None:  # noqa: ARG002
+        settle("log")
 
 
 def main(port: int, folder: Path) -> None:
@@ -47,8 +50,10 @@ def main(port: int, folder: Path) -> None:
         parts = make_parts(settings, loop)
     rules = FeedbackRules(loop.feedback_kinds, time.time, IdSource(b"validating.."))
     intake = FeedbackIntake(rules, NoPacker(parts.log, "feedback"), parts.metrics)
-    sys.setswitchinterval(0.0005)  # as `service.serve` does
-    run(create_app(replace(parts, feedback=intake)), port, has_lifespan=True)
+    sys.setswitchinterval(0.0005)  # as `service.serve` does, both
+    gc.set_threshold(50_000)
+    app = create_app(replace(parts, feedback=intake))
+    run(app, port, has_lifespan=True, http=hot_protocol(app.hot_routes))
 
 
 if __name__ == "__main__":

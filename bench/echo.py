@@ -6,9 +6,11 @@
 import asyncio
 import socket
 import sys
+from typing import Literal
 
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.asgi import ASGIApp, Receive, Scope, Send
 
@@ -26,12 +28,14 @@ def echo(num_bytes: int) -> ASGIApp:
     return app
 
 
-def run(app: ASGIApp, port: int, *, has_lifespan: bool) -> None:
+def run(
+    app: ASGIApp, port: int, *, has_lifespan: bool, http: Literal["httptools"] | type[HttpToolsProtocol] = "httptools"
+) -> None:
     """Serves until it is killed, with the settings of `service.serve`."""
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=http,
         ws="none",
         lifespan="on" if has_lifespan else "off",
         log_config=None,

@@ -4,6 +4,7 @@ Latency counts from when a request was to be sent (Tene 2013, "coordinated omiss
 requests that it held up.
 """
 
+import math
 import multiprocessing
 import os
 import select
@@ -39,6 +40,11 @@ class Paced:
         """Of the latency of those with this status; NaN: there are none."""
         latencies = self.latency[self.status == status]
         return float(np.percentile(latencies, q)) if len(latencies) else float("nan")
+
+    def due_within(self, start: float, end: float = math.inf) -> "Paced":
+        """Those that were to be sent from `start` on and before `end`."""
+        those = (start <= self.due) & (self.due < end)
+        return Paced(self.due[those], self.latency[those], self.status[those])
 
     @property
     def statuses(self) -> Counter[int]:

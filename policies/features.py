@@ -10,7 +10,9 @@ vector; the network scales those as data come. Category slots are 0 for unknown 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from policies.feature_values import (
     FeatureError,
@@ -57,7 +59,7 @@ class Layout:
     """For each number, whether it has no range to be scaled by."""
 
 
-class Encoded(NamedTuple):
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     slots: list[int]  # [S]
     numbers: list[float]  # [G]
     num_clipped: int

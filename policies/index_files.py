@@ -7,8 +7,8 @@ import mmap
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class MappedFile:
             time.sleep(PAUSE_SECONDS)
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BufferedReader) -> str:
     """The sha256, read into a buffer: pages of a map would all count as this process's memory, beside those of the
     index that serves.
     """

@@ -48,11 +48,14 @@ class SlateNetwork:
         rows = EmbeddingRows(loop, tensors, (state_layout, item_layout))
         self._state_features = Features(rows, tensors, state_layout, "state")
         self._item_features = Features(rows, tensors, item_layout, "item")
-        self.items_see_each_other = loop.network.interaction == "attention"
         self._head = _HEADS[loop.network.interaction](loop, tensors, self._state_features, self._item_features)
+        self.scores_a_pick = self._head.scores_a_pick
+        """How many items are scored in the time in which the vector of one is picked out; 0 where items see each other,
+        so that only those of one request may be scored together.
+        """
 
     def state_vectors(self, slots: ArrayLike, numbers: ArrayLike) -> Floats:
-        """The vectors [..., D] of states with slots [..., S] and numbers [..., G]; `scores` takes one of them."""
+        """The vectors [..., D] of states with slots [..., S] and numbers [..., G]."""
         return self._head.state_vectors(self._state_features(slots, numbers), slots)
 
     def item_vectors(self, slots: ArrayLike, numbers: ArrayLike) -> ItemVectors:
@@ -66,13 +69,15 @@ class SlateNetwork:
             self._head.write(features, made.vectors[:, some], made.biases[some])
         return made
 
-    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
-        """The scores [N] of the items in the state of this vector."""
-        return self._head.scores(state_vector, items)
+    def scores(self, state_vectors: Floats, items: ItemVectors) -> Floats:
+        """The scores [..., N] of the items in the states of these vectors [..., D]."""
+        return self._head.scores(state_vectors, items)
 
 
 class _Towers:
     """s · v + b"""
+
+    scores_a_pick = 32
 
     def __init__(self, loop: Loop, tensors: Tensors, state: Features, item: Features) -> None:
         shape, d = loop.network, loop.network.vector_dim
@@ -90,8 +95,8 @@ class _Towers:
         vectors[:] = out[:, :-1].T
         biases[:] = out[:, -1]
 
-    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
-        scores: Floats = state_vector.dot(items.vectors)
+    def scores(self, state_vectors: Floats, items: ItemVectors) -> Floats:
+        scores: Floats = state_vectors.dot(items.vectors)
         scores += items.biases
         return scores
 
@@ -101,6 +106,8 @@ class _Joint:
 
     Its first layer is Ws s + b, which is made once a state, Wi i, which is made once an item, and Wp diag(u) v.
     """
+
+    scores_a_pick = 2
 
     def __init__(
         self, loop: Loop, tensors: Tensors, state: Features, item: Features, *, out_dim: int = 1, found_dim: int = 0
@@ -123,7 +130,13 @@ class _Joint:
         vectors[: self._width] = (features @ self._of_item).T
         vectors[self._width :] = self._item.summed(features).T
 
-    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+    def scores(self, state_vectors: Floats, items: ItemVectors) -> Floats:
+        if state_vectors.ndim > 1:  # all of them at once would take B · N · H numbers
+            return np.stack([self.scores(each, items) for each in state_vectors])
+        return self.of_state(state_vectors, items)
+
+    def of_state(self, state_vector: Floats, items: ItemVectors) -> Floats:
+        """The scores [N] in the state of one vector [D]."""
         return self.outputs(state_vector, items)[:, 0]
 
     def outputs(self, state_vector: Floats, items: ItemVectors) -> Floats:
@@ -142,6 +155,8 @@ class _Attention(_Joint):
     """The joint network's vectors h [N, D], to which one self-attention layer adds; then w · relu(·) + b. Where the
     state has a history, the joint network also reads z, what the item finds there, and u + Σ z in place of u.
     """
+
+    scores_a_pick = 0
 
     def __init__(self, loop: Loop, tensors: Tensors, state: Features, item: Features) -> None:
         d, e = loop.network.vector_dim, loop.network.embedding_dim
@@ -178,7 +193,7 @@ class _Attention(_Joint):
         pairs += z.reshape(len(z), len(self._of_found)) @ self._of_found
         return pairs
 
-    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
+    def of_state(self, state_vector: Floats, items: ItemVectors) -> Floats:
         h = self.outputs(state_vector, items)  # [N, D]
         q, k, v = np.split(h @ self._qkv[0] + self._qkv[1], 3, axis=1)
         h += attend(q, k, v)

@@ -47,9 +47,9 @@ class SlatePolicy(_Policy):
         numbers = np.array([item.numbers for item in items], np.float32).reshape(len(items), layout.num_numbers)
         return self.network.item_vectors(slots, numbers)
 
-    def scores(self, state_vector: Floats, items: ItemVectors) -> Floats:
-        """The scores [N] of items in the state of vector [D]."""
-        return self.network.scores(state_vector, items)
+    def scores(self, state_vectors: Floats, items: ItemVectors) -> Floats:
+        """The scores [..., N] of items in the states of vectors [..., D]."""
+        return self.network.scores(state_vectors, items)
 
 
 @dataclass(frozen=True, slots=True)

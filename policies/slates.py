@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,16 @@ class DrawnSlate:
     """Whether any position was drawn from the uniform part."""
 
 
-def draw_slates(
-    scores: NDArray[np.floating], k: int, exploration: Exploration, seeds: Sequence[int]
-) -> list[DrawnSlate]:
-    """For each of B requests a slate of min(k, N) of its N candidates; the same seed gives the same slate, alone or
+class DrawnSlates(NamedTuple):
+    """B of them."""
+
+    indices: NDArray[np.intp]  # [B, K]
+    propensities: NDArray[np.float64]  # [B, K]
+    explored: NDArray[np.bool_]  # [B]
+
+
+def draw_slates(scores: NDArray[np.floating], k: int, exploration: Exploration, seeds: Sequence[int]) -> DrawnSlates:
+    """For each of B requests a slate of K = min(k, N) of its N candidates; the same seed gives the same slate, alone or
     among others. Many at once cost little more than one.
 
     Args:
@@ -50,21 +57,24 @@ def draw_slates(
     Raises:
         ValueError: scores that are not finite.
     """
-    n = scores.shape[1]
+    b, n = scores.shape
     k = min(k, n)
     if k == 0:
-        return [DrawnSlate([], [], explored=False) for _ in seeds]
+        return DrawnSlates(np.empty((b, 0), np.intp), np.empty((b, 0)), np.zeros(b, np.bool_))
     logits = exploration_logits(scores, exploration)
     softmax = isinstance(exploration, SoftmaxExploration)
     numbers = uniforms_of(seeds, k + n if softmax else k)  # [B, …]
     # The largest of logit + Gumbel noise is a draw of the softmax, and the largest of what is left one of the softmax
     # over what is left (Yellott 1977), whatever was taken from it uniformly in between.
-    keys = logits - np.log(-np.log(numbers[:, k:])) if softmax else logits.copy()
-    coins = numbers[:, :k]
-    indices = _drawn(keys, coins, exploration.epsilon)
-    propensities = _propensities(logits, indices, exploration)
-    explored = coins.min(axis=1) < exploration.epsilon
-    return [DrawnSlate(*each) for each in zip(indices.tolist(), propensities.tolist(), explored.tolist(), strict=True)]
+    keys = logits - np.log(-np.log(numbers[:, k:])) if softmax else logits
+    indices = _largest(keys, k, can_tie=not softmax)
+    is_chance = numbers[:, :k] < exploration.epsilon
+    for row, position in np.argwhere(is_chance).tolist():  # from above, as each changes what is below it
+        # Uniform again, given that it lies below epsilon.
+        number = float(numbers[row, position]) / exploration.epsilon
+        indices[row] = _with_chance(indices[row].tolist(), position, number, n)
+    explored = np.logical_or.reduce(is_chance, axis=1)
+    return DrawnSlates(indices, _propensities(logits, indices, exploration), explored)
 
 
 def draw_uniform_slate(num_candidates: int, k: int, seed: int, gone: Sequence[int] = ()) -> DrawnSlate:
@@ -90,40 +100,22 @@ def slate_propensities(scores: NDArray[np.floating], indices: Sequence[int], exp
     return propensities
 
 
-def _drawn(keys: NDArray[np.float64], coins: NDArray[np.float64], epsilon: float) -> NDArray[np.intp]:
-    """Slates [B, K], one index a coin [B, K]: below epsilon a uniform one of what is left, else that of the largest key
-    [B, N] left, of equals the first.
-    """
-    best = _largest(keys, coins.shape[1])
-    explored = np.flatnonzero(coins.min(axis=1) < epsilon)
-    for row, of_row, ranking in zip(explored.tolist(), coins[explored].tolist(), best[explored].tolist(), strict=True):
-        best[row] = _with_chance(ranking, of_row, epsilon, keys.shape[1])
-    return best
-
-
-def _largest(keys: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+def _largest(keys: NDArray[np.float64], k: int, *, can_tie: bool) -> NDArray[np.intp]:
     """The indices [B, K] of the largest keys [B, N], the largest first, of equals the first."""
     n = keys.shape[1]
     if n <= _FEW:
-        return np.argsort(-keys, axis=1, kind="stable")[:, :k]
+        # Noise leaves no ties, and a sort that need not be stable takes a third of the time.
+        return np.argsort(-keys, axis=1, kind="stable" if can_tie else None)[:, :k]
     least = np.partition(keys, n - k, axis=1)[:, n - k]  # the k-th largest
     ranked = [np.flatnonzero(of_row >= bound) for of_row, bound in zip(keys, least, strict=True)]
     return np.array([some[np.argsort(-keys[row, some], kind="stable")[:k]] for row, some in enumerate(ranked)])
 
 
-def _with_chance(ranking: list[int], coins: list[float], epsilon: float, n: int) -> list[int]:
-    """One slate [K] by its coins; `ranking` [K] has the largest keys, of which no more can be wanted."""
-    taken: list[int] = []
-    slate = []
-    by_key = iter(ranking)
-    for coin in coins:
-        if coin < epsilon:
-            i = take_uniformly(taken, coin / epsilon, n)  # uniform again, given that it lies below epsilon
-        else:
-            i = next(each for each in by_key if each not in slate)
-            insort(taken, i)
-        slate.append(i)
-    return slate
+def _with_chance(slate: list[int], position: int, number: float, n: int) -> list[int]:
+    """The slate [K] with a uniform one of what is left at the position; what comes below moves on."""
+    above = slate[:position]
+    picked = take_uniformly(sorted(above), number, n)
+    return [*above, picked, *[each for each in slate[position:] if each != picked]][: len(slate)]
 
 
 def take_uniformly(taken: list[int], number: float, n: int) -> int:

@@ -53,8 +53,8 @@ class Settings(BaseModel):
     log_patience_seconds: float = Field(default=1.0, gt=0, le=30)
     """How long an answer waits for the event log before the spool takes over."""
     max_recommends: int = Field(default=128, ge=1)
-    """`/recommend` requests that a worker answers at a time; one more hears 503 at once. What is answered waits for no
-    more than so many; a client that keeps more connections busy is better served by another worker."""
+    """`/recommend` requests that a worker answers at a time; one more hears 503 at once, and while that goes on
+    fewer have room (`service.room`). A client that keeps more connections busy is better served by another worker."""
     max_wait_seconds: float = Field(default=0.5, gt=0)
     """The same by time: fewer are taken where so many answers would take longer, as of a large catalogue."""
     max_feedbacks: int = Field(default=4_096, ge=1)

@@ -1,7 +1,9 @@
 """Bodies in and answers out, on bare ASGI: what FastAPI does in 60–120 µs a request, in 5."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
+
+import msgspec
 
 from service.problems import MEDIA_TYPE, ProblemError, problem_body
 
@@ -11,6 +13,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What a request gets."""
+
+    status: int
+    body: bytes
+    headers: Sequence[Header] = (_JSON,)
+    """But for content-length."""
 
 
 class ClientGoneError(Exception):
@@ -42,11 +56,7 @@ async def read_json_body(scope: Scope, receive: Receive, max_bytes: int) -> byte
         ProblemError: 413, it is longer than `max_bytes` (by its own word without reading it); 415, it is not JSON.
         ClientGoneError: it never came.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > max_bytes:
-            raise _too_large(max_bytes)
-        if name == b"content-type" and not _is_json(value):
-            raise ProblemError(415, f"send application/json, not {value.decode('latin-1')}")
+    check_headers(scope["headers"], max_bytes)
     message = await receive()
     if not message.get("more_body", False) and message["type"] == "http.request":
         body: bytes = message.get("body", b"")
@@ -54,6 +64,15 @@ async def read_json_body(scope: Scope, receive: Receive, max_bytes: int) -> byte
             raise _too_large(max_bytes)
         return body
     return await _read_parts(message, receive, max_bytes)
+
+
+def check_headers(headers: Iterable[Header], max_bytes: int) -> None:
+    """Raises `ProblemError`: 413, the body says that it is longer than `max_bytes`; 415, that it is not JSON."""
+    for name, value in headers:
+        if name == b"content-length" and int(value) > max_bytes:
+            raise _too_large(max_bytes)
+        if name == b"content-type" and value != b"application/json" and not _is_json(value):
+            raise ProblemError(415, f"send application/json, not {value.decode('latin-1')}")
 
 
 async def _read_parts(message: Message, receive: Receive, max_bytes: int) -> bytes:
@@ -68,19 +87,15 @@ async def _read_parts(message: Message, receive: Receive, max_bytes: int) -> byt
     raise ClientGoneError
 
 
-async def send_json(send: Send, status: int, body: bytes) -> None:
-    await send_body(send, status, body, b"application/json")
+async def send_reply(send: Send, reply: Reply) -> None:
+    headers = [*reply.headers, (b"content-length", str(len(reply.body)).encode())]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
-async def send_problem(send: Send, problem: ProblemError) -> None:
+def problem_reply(problem: ProblemError) -> Reply:
     headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    await send_body(send, problem.status, problem_body(problem), MEDIA_TYPE.encode(), headers)
-
-
-async def send_body(send: Send, status: int, body: bytes, media_type: bytes, headers: Iterable[Header] = ()) -> None:
-    fixed = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    return Reply(problem.status, problem_body(problem), [(b"content-type", MEDIA_TYPE.encode()), *headers])
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -16,6 +16,8 @@ from schemas.sections import GaussianExploration, GreedyExploration, SoftmaxExpl
 from service.catalogue import number_vectors
 from service.pool import Pool
 
+_SCORES_A_PICK = 32  # of products with a weight vector
+
 SlateExploration = SoftmaxExploration | GreedyExploration
 
 
@@ -47,12 +49,14 @@ def choose_slates(policy: SlatePolicy, questions: Sequence[Question], exploratio
     Raises ValueError: the policy's scores are not finite.
     """
     states = policy.state_vectors([each.state for each in questions])
-    asked = list(zip(states, questions, strict=True))
     if questions[0].pool.indexed is not None:
+        asked = zip(states, questions, strict=True)
         return [_choose_of_shortlist(policy, *each, exploration) for each in asked]
-    scores = np.stack([_scores(policy, *each) for each in asked])  # [B, N]
+    scores = _scores(policy, states, [each.pool for each in questions])
     drawn = draw_slates(scores, questions[0].k, exploration, [each.seed for each in questions])
-    return [_slate(each, of_it[each.indices].tolist()) for each, of_it in zip(drawn, scores, strict=True)]
+    chosen = scores[np.arange(len(scores))[:, None], drawn.indices]
+    parts = (drawn.indices, chosen, drawn.propensities, drawn.explored)
+    return [Choice(*each) for each in zip(*(part.tolist() for part in parts), strict=True)]
 
 
 def _choose_of_shortlist(
@@ -74,9 +78,21 @@ def choose_slate_by_chance(question: Question) -> Choice:
     return _slate(drawn, [0.0] * len(drawn.indices))
 
 
-def _scores(policy: SlatePolicy, state: Floats, question: Question) -> Floats:
-    see_each_other = policy.network.items_see_each_other
-    return question.pool.scores(partial(policy.scores, state), policy.item_vectors, items_see_each_other=see_each_other)
+def _scores(policy: SlatePolicy, states: Floats, pools: Sequence[Pool]) -> Floats:
+    """[B, N] for state vectors [B, D] and B pools of N items of one table, all of which are all of it, or none."""
+    known, scores_a_pick = pools[0].table.vectors, policy.network.scores_a_pick
+    if (
+        not isinstance(known, ItemVectors)
+        or len(known) > scores_a_pick * len(pools[0])
+        or any(pool.given for pool in pools)
+    ):
+        asked = zip(states, pools, strict=True)
+        scores = [pool.scores(partial(policy.scores, each), policy.item_vectors, scores_a_pick) for each, pool in asked]
+        return np.stack(scores)
+    scored = policy.scores(states, known)
+    if pools[0].rows is None:
+        return scored
+    return scored[np.arange(len(pools))[:, None], np.array([pool.rows for pool in pools], np.intp)]
 
 
 def choose_weights(policy: WeightsPolicy, question: Question, exploration: GaussianExploration) -> Choice:
@@ -98,7 +114,7 @@ def _ranked_by(drawn: DrawnAction, pool: Pool, k: int) -> Choice:
     if not len(pool) or pool.table.numbers.shape[1] != len(drawn.action):
         return Choice((), (), (), drawn.explored, drawn)
     weights = np.array(drawn.action, np.float32)
-    scores = pool.scores(lambda items: weights @ items.vectors, _number_vectors)
+    scores = pool.scores(lambda items: weights @ items.vectors, _number_vectors, _SCORES_A_PICK)
     indices = np.argsort(-scores, kind="stable")[:k].tolist()
     return Choice(indices, scores[indices].tolist(), [None] * len(indices), drawn.explored, drawn)
 

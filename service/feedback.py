@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -17,8 +18,10 @@ from service.durable_log import Kept
 from service.metrics import ServiceMetrics
 from service.packing import Packer
 from service.problems import Loc, Mistake, ProblemError, broken_rules, decode, unavailable
+from service.together import Settle
 from storage.event_log import LogUnavailableError, RecordTooLargeError
 
+_MAX_AHEAD = timedelta(seconds=MAX_FUTURE_SECONDS)
 _Body = FeedbackEvent | Annotated[list[FeedbackEvent], msgspec.Meta(max_length=MAX_FEEDBACK_EVENTS)]
 
 
@@ -40,7 +43,7 @@ class FeedbackRules:
         decoded = decode(self._decoder, body)
         events = decoded if isinstance(decoded, list) else [decoded]
         now = datetime.fromtimestamp(self._clock(), UTC)
-        latest = now + timedelta(seconds=MAX_FUTURE_SECONDS)
+        latest = now + _MAX_AHEAD
         made: list[str] = []
         for event in events:
             if not self._is_good(event, latest):
@@ -96,24 +99,35 @@ class FeedbackIntake:
         self._metrics = metrics
         self._encode = msgspec.json.Encoder().encode
 
-    async def accept(self, body: bytes) -> bytes:
-        """The answer, a `FeedbackAccepted`, once every event of `body` is in the event log or in the spool.
-
-        Raises:
-            ProblemError: 400, 422; 413, the log takes no record of this size; 503, neither has room. None of the events
-                was taken then.
+    def accept(self, body: bytes, settle: Settle[bytes]) -> None:
+        """`settle` gets the answer, a `FeedbackAccepted`, once every event of `body` is in the event log or in the
+        spool; or what is in the way: `ProblemError` 400, 422; 413, the log takes no record of this size; 503, neither
+        has room. None of the events was taken then.
         """
-        events, made = self._rules.complete(body)
-        num_spooled = len(events) if events and await self._kept(events) == "spool" else 0
-        self._metrics.feedback.inc(len(events))
+        try:
+            events, made = self._rules.complete(body)
+            elements = self._encode(events)[1:-1]
+        except Exception as error:  # noqa: BLE001 (it is the request's, and the edge answers it)
+            settle(error)
+            return
+        answered = partial(self._accepted, len(events), made, settle)
+        if events:
+            self._packer.append(elements, answered)
+        else:
+            answered("log")
+
+    def _accepted(self, num_events: int, made: list[str], settle: Settle[bytes], kept: Kept | Exception) -> None:
+        if isinstance(kept, Exception):
+            settle(_problem(kept))
+            return
+        self._metrics.feedback.inc(num_events)
+        num_spooled = num_events if kept == "spool" else 0
         if num_spooled:
             self._metrics.feedback_spooled.inc(num_spooled)
-        return self._encode(FeedbackAccepted(len(events), num_spooled, made or None))
+        settle(self._encode(FeedbackAccepted(num_events, num_spooled, made or None)))
 
-    async def _kept(self, events: list[FeedbackEvent]) -> Kept:
-        try:
-            return await self._packer.append(self._encode(events)[1:-1])
-        except RecordTooLargeError as error:
-            raise ProblemError(413, f"send fewer events at once: {error}") from error
-        except LogUnavailableError as error:
-            raise unavailable(f"none of this was taken: {error}") from error
+
+def _problem(error: Exception) -> Exception:
+    if isinstance(error, RecordTooLargeError):
+        return ProblemError(413, f"send fewer events at once: {error}")
+    return unavailable(f"none of this was taken: {error}") if isinstance(error, LogUnavailableError) else error

@@ -1,25 +1,39 @@
-"""Group commit: what arrives while an append is under way shares the next record, so that being durable does not cost
-every request a round trip of its own.
+"""Group commit: what arrives together, and while an append is under way, shares a record, so that being durable does
+not cost every request a round trip of its own.
 """
 
 import asyncio
+import time
 from collections import deque
 from functools import partial
 
 from service.durable_log import MAX_RECORD_BYTES, DurableLog, Kept
+from service.together import Settle
 from storage.event_log import LogUnavailableError, Topic
 
 _MAX_IN_FLIGHT = 2  # one being acknowledged, one being written; a third would only be smaller
 _MAX_WAITING_BYTES = 64 << 20
+_QUIET_TURNS = 3
+"""A record leaves once so many turns of the event loop brought it nothing: some 10 µs. It costs as much as ten requests
+or more, and under load the next ones are on their way.
+"""
+_MAX_OPEN_SECONDS = 0.005
+"""After which it leaves however much is coming."""
 
 
 class _Record:
     """What becomes one record, and who waits for it."""
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.parts: list[bytes] = []
         self.num_bytes = 0
-        self.waiters: list[asyncio.Future[Kept]] = []
+        self.waiters: list[Settle[Kept]] = []
+
+    def add(self, elements: bytes, waiter: Settle[Kept]) -> None:
+        self.parts.append(elements)
+        self.num_bytes += len(elements)
+        self.waiters.append(waiter)
 
 
 class Packer:
@@ -30,54 +44,65 @@ class Packer:
         self._topic = topic
         self._records: deque[_Record] = deque()  # not appended yet; the last one takes what comes
         self._appending: set[asyncio.Task[Kept]] = set()
-        self._is_woken = False
+        self._is_looking = False
+        self._turns_left = 0
+        self._latest_start = 0.0
         self._waiting_bytes = 0
 
-    async def append(self, elements: bytes) -> Kept:
-        """Returns once `elements`, JSON values with commas between them, are durable, and where.
-
-        Raises:
-            LogUnavailableError: neither log nor spool took them, or too much waits already.
+    def append(self, elements: bytes, settle: Settle[Kept]) -> None:
+        """`settle` hears where `elements`, JSON values with commas between them, are durable, once they are; or gets a
+        `LogUnavailableError`: neither log nor spool took them, or too much waits already.
         """
-        if self._waiting_bytes + len(elements) > _MAX_WAITING_BYTES:
-            raise LogUnavailableError("too much waits for the event log already")
-        self._waiting_bytes += len(elements)
-        try:
-            return await self._join_record(elements)
-        finally:
-            self._waiting_bytes -= len(elements)
-
-    def _join_record(self, elements: bytes) -> asyncio.Future[Kept]:
-        if not self._records or self._records[-1].num_bytes + len(elements) > MAX_RECORD_BYTES:
+        num_bytes = len(elements)
+        if self._waiting_bytes + num_bytes > _MAX_WAITING_BYTES:
+            settle(LogUnavailableError("too much waits for the event log already"))
+            return
+        self._waiting_bytes += num_bytes
+        if not self._records or self._records[-1].num_bytes + num_bytes > MAX_RECORD_BYTES:
             self._records.append(_Record())
-        loop, record = asyncio.get_running_loop(), self._records[-1]
-        waiter: asyncio.Future[Kept] = loop.create_future()
-        record.parts.append(elements)
-        record.num_bytes += len(elements)
-        record.waiters.append(waiter)
-        if not self._is_woken and len(self._appending) < _MAX_IN_FLIGHT:
-            self._is_woken = True
-            # After the callbacks that are ready now: those are the requests that arrived together.
-            loop.call_soon(self._start)
-        return waiter
+        record = self._records[-1]
+        self._turns_left = _QUIET_TURNS
+        if not self._is_looking:
+            self._begin_to_look()
+        record.add(elements, settle)
+
+    def _begin_to_look(self) -> None:
+        if self._records and len(self._appending) < _MAX_IN_FLIGHT:
+            self._is_looking = True
+            self._turns_left = _QUIET_TURNS
+            self._latest_start = time.perf_counter() + _MAX_OPEN_SECONDS
+            self._records[0].loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Once in every turn, after the requests that had arrived before it."""
+        self._turns_left -= 1
+        if self._turns_left > 0 and time.perf_counter() < self._latest_start:
+            self._records[0].loop.call_soon(self._look)
+        else:
+            self._is_looking = False
+            self._start()
 
     def _start(self) -> None:
-        self._is_woken = False
         while self._records and len(self._appending) < _MAX_IN_FLIGHT:
             record = self._records.popleft()
             value = b"[" + b",".join(record.parts) + b"]"
-            task = asyncio.get_running_loop().create_task(self._log.append(self._topic, value))
+            task = record.loop.create_task(self._log.append(self._topic, value))
             self._appending.add(task)
             task.add_done_callback(partial(self._settle, record))
 
     def _settle(self, record: _Record, task: asyncio.Task[Kept]) -> None:
         self._appending.discard(task)
-        error = LogUnavailableError("the ranker ends") if task.cancelled() else task.exception()
-        for waiter in record.waiters:
-            if waiter.done():  # who waited has gone
-                continue
-            if error is None:
-                waiter.set_result(task.result())
-            else:
-                waiter.set_exception(error)
-        self._start()
+        self._waiting_bytes -= record.num_bytes
+        outcome = _outcome(task)
+        for settle in record.waiters:
+            settle(outcome)
+        if not self._is_looking:
+            self._begin_to_look()
+
+
+def _outcome(task: asyncio.Task[Kept]) -> Kept | Exception:
+    if task.cancelled():
+        return LogUnavailableError("the ranker ends")
+    error = task.exception()
+    assert error is None or isinstance(error, Exception)  # what ends the process ends the loop
+    return task.result() if error is None else error

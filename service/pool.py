@@ -1,6 +1,8 @@
 """The items that one request may rank."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -20,6 +22,9 @@ MAX_SET = 10_000
 SAMPLE_SIZE = 1_000
 
 
+Rows: TypeAlias = Sequence[int] | NDArray[np.intp]
+
+
 class Given(msgspec.Struct, frozen=True, eq=False):
     """An item that the table does not speak for: unknown to it, or with features of the request's own."""
 
@@ -33,7 +38,7 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
     """N items, by position."""
 
     table: ItemTable
-    rows: NDArray[np.intp] | None  # [N] in the table, of no account where `given` has the item; None: all of the table
+    rows: Rows | None  # [N] in the table, of no account where `given` has the item; None: all of the table
     given: Mapping[int, Given]  # by position
     gone: Sequence[int] = ()
     """Rows that are excluded all the same, sorted, where `rows` is None as picking out the others would cost too much:
@@ -53,9 +58,9 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
         return Eligible(len(self) + len(self.gone), self.gone)
 
     def items(self, positions: Sequence[int]) -> list[tuple[str, Features]]:
-        """Their ids and their features. (All rows at once: a number taken out of an array alone costs more.)"""
+        """Their ids and their features."""
         ids, features = self.table.ids, self.table.features
-        rows = positions if self.rows is None else self.rows.take(np.array(positions, np.intp)).tolist()
+        rows = positions if self.rows is None else [self.rows[position] for position in positions]
         if not self.given:
             return [(ids[row], features[row]) for row in rows]
         given = [self.given.get(position) for position in positions]
@@ -68,11 +73,11 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
         self,
         score: Callable[[ItemVectors], Floats],
         make_vectors: Callable[[Sequence[Encoded]], ItemVectors],
-        *,
-        items_see_each_other: bool = False,
+        scores_a_pick: int,
     ) -> Floats:
         """[N], where `score` gives those of items that are known by their vectors, and `make_vectors` makes vectors of
-        what the table has none of. Where items see each other, `score` is never given one outside the pool.
+        what the table has none of. Of a table of up to N · `scores_a_pick` items all are scored, as that costs less
+        than to pick the vectors of N.
         """
         known, rows = self.table.vectors, self.rows
         assert known is not None  # the table is the policy's
@@ -81,12 +86,11 @@ class Pool(msgspec.Struct, frozen=True, eq=False):
             return score(known)
         if self.given:
             return score(self._vectors(known, rows, make_vectors([each.encoded for each in self.given.values()])))
-        # Nearly all: scoring all costs less than picking out the vectors.
-        if isinstance(known, ItemVectors) and 2 * len(rows) > len(known) and not items_see_each_other:
-            return score(known)[rows]
+        if isinstance(known, ItemVectors) and len(known) <= scores_a_pick * len(rows):
+            return score(known).take(rows)
         return score(known.take(rows))
 
-    def _vectors(self, known: ItemVectors | IndexedVectors, rows: NDArray[np.intp], given: ItemVectors) -> ItemVectors:
+    def _vectors(self, known: ItemVectors | IndexedVectors, rows: Rows, given: ItemVectors) -> ItemVectors:
         if len(given) == len(rows):
             return given
         vectors, at = known.take(rows), list(self.given)
@@ -139,7 +143,7 @@ def _sample(pool: Pool, decision_id: str) -> Pool:
     draws = (uniforms(seed_of(f"sample of {decision_id}"), 2 * SAMPLE_SIZE) * len(pool)).astype(np.intp)
     _, first = np.unique(draws, return_index=True)
     picked = draws[np.sort(first)[:SAMPLE_SIZE]]
-    return Pool(pool.table, picked if pool.rows is None else pool.rows[picked], {})
+    return Pool(pool.table, picked if pool.rows is None else np.asarray(pool.rows)[picked], {})
 
 
 def _listed(
@@ -147,9 +151,9 @@ def _listed(
 ) -> Pool:
     if not excluded:
         try:  # the usual case, at a fifth of the cost: ids that the catalogue knows, each once
-            rows = [*map(table.rows.__getitem__, candidates)]  # type: ignore[arg-type]  # a Candidate is a TypeError
-            if len(set(rows)) == len(rows):
-                return Pool(table, np.array(rows, np.intp), {})
+            rows: Rows = itemgetter(*candidates)(table.rows) if len(candidates) > 1 else ()  # a Candidate: TypeError
+            if rows and len(set(rows)) == len(rows):
+                return Pool(table, rows, {})
         except (KeyError, TypeError):
             pass
     return _listed_one_by_one(candidates, excluded, table, encoder)

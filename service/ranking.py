@@ -145,7 +145,7 @@ class Ranker:
                 acts[i] = _Act(self._by_chance(each.question), "control")
             else:
                 pool = each.question.pool
-                alike[id(each.serving.policy), len(pool), each.question.k, pool.indexed is None].append(i)
+                alike[id(each.serving.policy), len(pool), each.question.k, pool.rows is None].append(i)
         for places in alike.values():
             acts |= zip(places, self._act([asked[i] for i in places]), strict=True)
         return [acts[i] for i in range(len(asked))]
@@ -246,8 +246,8 @@ def _answer(decision_id: str, items: list[LoggedItem], act: _Act, now: float) ->
 
 def _check_ids(request: RecommendRequest) -> None:
     """Their length was checked when they were decoded."""
-    for name in ("user_id", "session_id", "decision_id"):
-        text: str | None = getattr(request, name)
+    ids = (request.user_id, request.session_id, request.decision_id)
+    for name, text in zip(("user_id", "session_id", "decision_id"), ids, strict=True):
         if text is not None and not text.isprintable():
             check_id(text, ("body", name))
     for i, text in enumerate(request.exclude or ()):

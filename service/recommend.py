@@ -1,7 +1,8 @@
 """`POST /recommend`: from the bytes of a request to the bytes of its answer."""
 
+import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import msgspec
 
@@ -14,7 +15,7 @@ from service.packing import Packer
 from service.problems import ProblemError, decode, unavailable
 from service.ranking import Ranked, Ranker
 from service.recent import RecentDecisions
-from service.together import Together
+from service.together import Settle, Together, settled
 from storage.event_log import LogUnavailableError, RecordTooLargeError
 
 MAX_REPEATABLE = 100_000
@@ -28,7 +29,7 @@ MAX_UNKEPT = 10_000
 """Answers that wait for their decision to be durable, or for a retry where it could not be made so."""
 
 
-class _Made(NamedTuple):
+class _Made(msgspec.Struct, frozen=True, gc=False):
     decision_id: str
     answer: bytes
     decision: bytes
@@ -62,41 +63,46 @@ class Recommender:
         self._encode = msgspec.json.Encoder().encode
         self._newest_created_at = clock()
         self._acted: Policy | None = None
+        self._tasks: set[asyncio.Task[bytes]] = set()
 
-    async def answer(self, body: bytes) -> bytes:
-        """The `Recommendation`, as JSON.
-
-        Raises:
-            ProblemError: 400, 422; 409, another request had this decision id.
+    def answer(self, body: bytes, settle: Settle[bytes]) -> None:
+        """`settle` gets the `Recommendation` as JSON, now or at the end of this turn of the event loop, or what is in
+        the way: `ProblemError` 400, 422; 409, another request had this decision id.
         """
-        request = decode(self._decoder, body)
-        earlier = self._given_before(request, body)
-        if earlier is not None:
-            return earlier
-        made = await self._make(request)
-        if made.decision:
-            earlier = self._given_before(request, body)  # the same request may have come twice at the same time
-            if earlier is not None:
-                return earlier
-            self._log.add(made.decision)
-            self._remember(request, body, made)
-        return made.answer
+        outcome: bytes | Exception | None
+        try:
+            request = decode(self._decoder, body)
+            outcome = self._given_before(request, body)
+        except Exception as error:  # noqa: BLE001 (as in `_answer_ranked`)
+            outcome = error
+        if outcome is None:
+            self._rankings.ask(request, partial(self._answer_ranked, request, body, settle))
+        else:
+            settle(outcome)
 
-    async def durable_answer(self, body: bytes) -> bytes:
-        """As `answer`, once the decision is in the event log or in the spool.
-
-        Raises:
-            ProblemError: as there; 413, the log takes no record of this size; 503, neither took it. If the log is slow,
-                it may have it all the same: so the same request, where it brings a decision id, gets the same answer
-                when it comes again.
+    def durable_answer(self, body: bytes, settle: Settle[bytes]) -> None:
+        """As `answer`, once the decision is in the event log or in the spool. What may be in the way beyond that:
+        `ProblemError` 413, the log takes no record of this size; 503, neither took it. If the log is slow, it may have
+        it all the same: so the same request, where it brings a decision id, gets the same answer when it comes again.
         """
+        task = asyncio.get_running_loop().create_task(self._durable_answer(body))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._settle_durable, settle))
+
+    def _settle_durable(self, settle: Settle[bytes], task: asyncio.Task[bytes]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():  # as the ranker ends, and nobody listens
+            error = task.exception()
+            settle(error if isinstance(error, Exception) else task.result())
+
+    async def _durable_answer(self, body: bytes) -> bytes:
         request = decode(self._decoder, body)
         earlier = self._given_before(request, body)
         if earlier is not None:
             return earlier
         made = None if request.decision_id is None else self._unkept.repeat(request.decision_id, body)
         if made is None:
-            made = await self._make(request)
+            made = self._made(await settled(partial(self._rankings.ask, request)))
             if not made.decision:
                 return made.answer
             if request.decision_id is not None:  # as above
@@ -108,9 +114,9 @@ class Recommender:
         return made.answer
 
     @property
-    def seconds_each(self) -> float:
-        """What one answer takes, by the last ones."""
-        return self._rankings.seconds_each
+    def wait_seconds(self) -> float:
+        """How long the rankings take that come before the next one's, by the last ones."""
+        return self._rankings.wait_seconds
 
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
@@ -126,9 +132,29 @@ class Recommender:
             self._metrics.repeats.inc()
         return earlier
 
-    async def _make(self, request: RecommendRequest) -> _Made:
-        ranked = await self._rankings.ask(request)
-        if isinstance(ranked, ProblemError):
+    def _answer_ranked(
+        self, request: RecommendRequest, body: bytes, settle: Settle[bytes], ranked: Ranked | Exception
+    ) -> None:
+        outcome: bytes | Exception
+        try:
+            outcome = self._logged(request, body, ranked)
+        except Exception as error:  # noqa: BLE001 (it is the request's, and the edge answers it)
+            outcome = error
+        settle(outcome)
+
+    def _logged(self, request: RecommendRequest, body: bytes, ranked: Ranked | Exception) -> bytes:
+        made = self._made(ranked)
+        if made.decision:
+            if request.decision_id is not None:  # the same request may have come twice at the same time
+                earlier = self._given_before(request, body)
+                if earlier is not None:
+                    return earlier
+            self._log.add(made.decision)
+            self._remember(request, body, made)
+        return made.answer
+
+    def _made(self, ranked: Ranked | Exception) -> _Made:
+        if isinstance(ranked, Exception):
             raise ranked
         answer = self._encode(ranked.answer)
         decision = b"" if ranked.decision is None else self._encode(ranked.decision)
@@ -141,7 +167,7 @@ class Recommender:
 
     async def _keep(self, decision: bytes) -> None:
         try:
-            await self._packer.append(decision)
+            await settled(partial(self._packer.append, decision))
         except RecordTooLargeError as error:
             raise ProblemError(413, f"send fewer candidates, or ask for fewer items: {error}") from error
         except LogUnavailableError as error:

@@ -18,12 +18,15 @@ from schemas.loop_file import Loop
 from schemas.settings import Settings, SettingsError
 from service.app import create_app
 from service.bootstrap import make_parts
+from service.hot_http import hot_protocol
 from service.parts import Parts
 
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 2
 """How long requests in flight may take once the process was told to end."""
 _BACKLOG = 2_048
+_ACCEPTS_PER_TURN = 16
+"""Each costs every new connection a call of the kernel."""
 _STOP_POLL_SECONDS = 0.1
 _THREAD_TURN_SECONDS = 0.0005
 """How long the threads that log and load may keep a request waiting for Python; its own default is ten times that."""
@@ -68,10 +71,11 @@ def run_serve(
 
 
 async def _serve(parts: Parts, listener: socket.socket, stop: threading.Event | None) -> None:
+    app = create_app(parts)
     config = uvicorn.Config(
-        create_app(parts),
+        app,
         loop="none",  # this one
-        http="httptools",
+        http=hot_protocol(app.hot_routes),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -86,10 +90,17 @@ async def _serve(parts: Parts, listener: socket.socket, stop: threading.Event | 
     _log.info("%s: serving on http://%s:%d", parts.loop.name, f"[{host}]" if ":" in host else host, port)
     waiting = asyncio.create_task(_stop(server, stop)) if stop is not None else None
     try:
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=listeners(listener))
     finally:
         if waiting is not None:
             waiting.cancel()
+
+
+def listeners(listener: socket.socket) -> list[socket.socket]:
+    """The same socket many times: uvloop takes one connection of each in a turn of its loop (libuv #3696). Under load,
+    where a turn takes milliseconds, of those that come at once the last would wait for seconds.
+    """
+    return [listener, *(listener.dup() for _ in range(_ACCEPTS_PER_TURN - 1))]
 
 
 async def _stop(server: uvicorn.Server, stop: threading.Event) -> None:

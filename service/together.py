@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
+Settle: TypeAlias = Callable[[Answer | Exception], None]
+"""Takes what became of a question; a callback, as a future costs another turn of the loop."""
 
 _SMOOTHING = 0.01  # an answer: a lone one that a thread held up must not count as much as a hundred
 
@@ -19,42 +22,53 @@ class Together(Generic[Question, Answer]):
     def __init__(self, answer: Callable[[list[Question]], list[Answer]]) -> None:
         """`answer` takes any number of questions, and gives each its answer."""
         self._answer = answer
-        self._asked: list[tuple[Question, asyncio.Future[Answer]]] = []
-        self._first_at = 0.0
+        self._asked: list[tuple[Question, Settle[Answer]]] = []
         self.seconds_each = 0.0
-        """What one answer takes, by the last turns: time from the first question to the answers, by their number."""
+        """What one answer takes, by the last turns: time of all by their number."""
 
-    def ask(self, question: Question) -> asyncio.Future[Answer]:
-        """The answer; raises what `answer` raises for this question alone."""
-        loop = asyncio.get_running_loop()
+    @property
+    def wait_seconds(self) -> float:
+        """How long those take that are asked now."""
+        return len(self._asked) * self.seconds_each
+
+    def ask(self, question: Question, settle: Settle[Answer]) -> None:
+        """`settle` gets the answer, or what `answer` raises for this question alone."""
         if not self._asked:
-            self._first_at = time.perf_counter()
-            loop.call_soon(self._answer_all)  # after the requests that are ready now
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._asked.append((question, future))
-        return future
+            asyncio.get_running_loop().call_soon(self._answer_all)  # after the requests that are ready now
+        self._asked.append((question, settle))
 
     def _answer_all(self) -> None:
         asked, self._asked = self._asked, []
+        started = time.perf_counter()
         self._settle(asked)
-        seconds = (time.perf_counter() - self._first_at) / len(asked)
+        seconds = (time.perf_counter() - started) / len(asked)
         self.seconds_each += (1.0 - (1.0 - _SMOOTHING) ** len(asked)) * (seconds - self.seconds_each)
 
-    def _settle(self, asked: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
+    def _settle(self, asked: list[tuple[Question, Settle[Answer]]]) -> None:
         try:
             answers = self._answer([question for question, _ in asked])
         except Exception as error:  # noqa: BLE001 (it is the request's, and the ASGI edge answers it)
             if len(asked) == 1:
-                self._fail(asked[0][1], error)
+                asked[0][1](error)
             else:
                 for each in asked:  # one bad request must not cost the others
                     self._settle([each])
             return
-        for (_, future), answer in zip(asked, answers, strict=True):
-            if not future.done():  # who asked has gone
-                future.set_result(answer)
+        for (_, settle), answer in zip(asked, answers, strict=True):
+            settle(answer)
 
-    @staticmethod
-    def _fail(future: asyncio.Future[Answer], error: Exception) -> None:
-        if not future.done():
-            future.set_exception(error)
+
+def settled(ask: Callable[[Settle[Answer]], None]) -> asyncio.Future[Answer]:
+    """What `ask` calls its callback with, or raises as that is an exception, for those who can wait."""
+    future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    ask(partial(_settle, future))
+    return future
+
+
+def _settle(future: asyncio.Future[Answer], outcome: Answer | Exception) -> None:
+    if future.done():  # who asked has gone
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

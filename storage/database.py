@@ -10,7 +10,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, inspect, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    PoolProxiedConnection,
+    Table,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -116,6 +129,45 @@ def writing(engine: Engine) -> Iterator[Connection]:
             yield connection
 
 
+class SqliteWrites:
+    """Write transactions on SQLite by the driver alone, on a connection that is kept: SQLAlchemy takes several times as
+    long to begin one and to end it as SQLite does. For one thread.
+    """
+
+    def __init__(self, engine: Engine, busy_seconds: float) -> None:
+        """`engine`: of `open_store`, on SQLite."""
+        self._engine = engine
+        self._busy_seconds = busy_seconds
+        self._connection: PoolProxiedConnection | None = None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """As the function of this name."""
+        try:
+            driver = self._driver()
+            if not _has_lock(driver, time.monotonic() + self._busy_seconds):
+                driver.execute("BEGIN IMMEDIATE")  # says what is the matter
+            yield driver
+            driver.execute("COMMIT")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.Error):
+                raise StoreUnavailableError(_explanation(self._engine, error)) from error
+            raise
+
+    def close(self) -> None:
+        """The next transaction opens it anew."""
+        if self._connection is not None:
+            self._connection.close()  # which rolls back
+        self._connection = None
+
+    def _driver(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._engine.raw_connection()
+            self._connection.cursor().execute("PRAGMA busy_timeout=0")
+        return cast("sqlite3.Connection", self._connection.driver_connection)
+
+
 def insert(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
     """An INSERT that knows ON CONFLICT, which each dialect has of its own."""
     if connection.dialect.name != "postgresql":
@@ -210,26 +262,27 @@ def _begin(connection: Connection, busy_seconds: float) -> None:
     if not connection.get_execution_options().get(_WRITES, False):
         connection.exec_driver_sql("BEGIN")
         return
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
     connection.exec_driver_sql("PRAGMA busy_timeout=0")
     try:
-        _take_lock(connection, time.monotonic() + busy_seconds)
+        if not _has_lock(driver, time.monotonic() + busy_seconds):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # says what is the matter
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={round(busy_seconds * 1_000)}")
 
 
-def _take_lock(connection: Connection, deadline: float) -> None:
+def _has_lock(driver: sqlite3.Connection, deadline: float) -> bool:
     # SQLite's own wait asks every 100 ms in the end, and so hardly gets a lock that another one takes again at once.
-    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
     while time.monotonic() < deadline:
         try:
             driver.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                break
+                return False
         else:
-            return
+            return True
         time.sleep(_LOCK_SECONDS)
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # says what is the matter
+    return False
 
 
 @contextmanager

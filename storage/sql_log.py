@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert,
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.tables import LOG, log_records
-from storage.database import StoreUnavailableError, application_lock, open_store, reading, writing
+from storage.database import SqliteWrites, StoreUnavailableError, application_lock, open_store, reading, writing
 from storage.event_log import LogUnavailableError, Partition, Poll, Record, Topic
 
 MARGIN_SECONDS = 1.0
@@ -28,6 +28,12 @@ _CLOSE_SECONDS = 5.0
 _MAX_POLL_BYTES = 16 << 20  # of one poll, where records are large
 _ROWS_AT_ONCE = 50
 _TRIM_CHUNK = 200  # records under one write lock; a packed record may be megabytes
+
+_INSERT = """
+    INSERT INTO log_records (topic, appended_at, value)
+    VALUES (?, max(?, coalesce((SELECT appended_at FROM log_records ORDER BY "offset" DESC LIMIT 1), 0)), ?)
+"""
+"""On SQLite; as `_last_appended_at`."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +54,7 @@ class SqlEventLogWriter:
     def __init__(self, url: str, clock: Callable[[], float], busy_seconds: float = 2.0) -> None:
         self._engine = open_store(url, busy_seconds)
         self._clock = clock
+        self._sqlite = SqliteWrites(self._engine, busy_seconds) if self._engine.dialect.name == "sqlite" else None
         self._is_made = False
         self._waiting: list[_Append] = []
         self._closed = False
@@ -74,6 +81,8 @@ class SqlEventLogWriter:
     def _run(self) -> None:
         while batch := self._next_batch():
             self._commit([append for append in batch if append.future.set_running_or_notify_cancel()])
+        if self._sqlite is not None:
+            self._sqlite.close()
         self._engine.dispose()
 
     def _next_batch(self) -> list[_Append]:
@@ -94,15 +103,28 @@ class SqlEventLogWriter:
                 append.future.set_result(None)
 
     def _insert(self, batch: Sequence[_Append]) -> None:
+        if not self._is_made:
+            self._make()
+        if self._sqlite is None:
+            self._insert_by_sqlalchemy(batch)
+            return
+        with self._sqlite.writing() as connection:
+            now = self._clock()
+            connection.executemany(_INSERT, [(append.topic, now, append.value) for append in batch])
+
+    def _make(self) -> None:
+        with writing(self._engine) as connection:
+            application_lock(connection)
+            LOG.create_all(connection)
+        self._is_made = True
+
+    def _insert_by_sqlalchemy(self, batch: Sequence[_Append]) -> None:
         with writing(self._engine) as connection:
             application_lock(connection)  # so that the order of offsets is the order of commits
-            if not self._is_made:
-                LOG.create_all(connection)
             appended_at = max(self._clock(), _last_appended_at(connection))
             rows = [{"topic": a.topic, "appended_at": appended_at, "value": a.value} for a in batch]
             if rows:
                 connection.execute(insert(log_records), rows)
-        self._is_made = True
 
 
 class SqlEventLogReader:

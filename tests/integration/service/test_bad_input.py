@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service import ranking
 from tests.integration.service.conftest import LocalRanker
 
 JSON = {"content-type": "application/json"}
@@ -153,11 +154,11 @@ def test_an_unknown_item_is_ranked_on_what_is_given(ranker: LocalRanker) -> None
 def test_an_unforeseen_error_is_a_500_and_the_ranker_lives(
     ranker: LocalRanker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(body: bytes) -> bytes:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ranker.parts.recommender, "answer", fail)
+        patch.setattr(ranking, "pool_of", fail)
         assert_problem(ranker.post("/recommend", {}), 500)
         patch.setattr(ranker.parts.store, "call", lambda *_: 1 / 0)
         assert_problem(ranker.ask("GET", "/decisions/d"), 500)

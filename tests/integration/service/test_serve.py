@@ -1,5 +1,6 @@
 """The ranker's process."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from schemas.loop_file import Loop
 from schemas.settings import Settings, SettingsError
-from service.serve import run_serve
+from service.serve import listeners, run_serve
 from storage.sql_log import SqlEventLogReader
 from tests.integration.service.conftest import locked
 
@@ -169,3 +171,31 @@ def test_a_client_that_sends_too_much_hears_413_on_a_real_socket(tmp_path: Path)
         large = httpx.put(f"{url}/items", content=b" " * (20 << 20), headers={"content-type": "application/json"})
         assert large.status_code == 413
         assert httpx.post(f"{url}/recommend", json={"candidates": ["a"]}).status_code == 200
+
+
+def test_a_crowd_of_connections_is_taken_in_a_few_turns_of_the_loop() -> None:
+    new_loop = uvloop.new_event_loop
+    with socket.create_server(("127.0.0.1", 0)) as listener, asyncio.Runner(loop_factory=new_loop) as runner:
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(100)]
+        assert runner.run(_turns_to_take(listener, len(clients))) < 20  # uvloop alone takes 100
+        for client in clients:
+            client.close()
+
+
+async def _turns_to_take(listener: socket.socket, num: int) -> int:
+    taken: list[asyncio.BaseTransport] = []
+
+    class Counted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.append(transport)
+
+    loop, num_turns = asyncio.get_running_loop(), 0
+    servers = [await loop.create_server(Counted, sock=each) for each in listeners(listener)]
+    while len(taken) < num:
+        await asyncio.sleep(0)
+        num_turns += 1
+    for server in servers:
+        server.close()
+    for transport in taken:
+        transport.close()
+    return num_turns

@@ -22,10 +22,17 @@ ROOT = Path(__file__).parents[3]
 
 
 class Clock:
+    """The writer asks it once in each transaction, which lasts until the gate is open."""
+
     def __init__(self, now: float) -> None:
         self.now = now
+        self.num_asked = 0
+        self.gate = threading.Event()
+        self.gate.set()
 
     def __call__(self) -> float:
+        self.gate.wait(10)
+        self.num_asked += 1
         return self.now
 
 
@@ -60,6 +67,12 @@ def reader(url: str, clock: Clock) -> Iterator[SqlEventLogReader]:
 
 def append(writer: SqlEventLogWriter, value: bytes) -> None:
     writer.append("feedback", value).result(10)
+
+
+def taken(writer: SqlEventLogWriter) -> None:
+    """Waits until the writer has taken what was appended."""
+    while writer._waiting:
+        time.sleep(0.001)
 
 
 def values(reader: SqlEventLogReader) -> list[bytes]:
@@ -102,15 +115,21 @@ def test_a_file_that_is_locked_at_the_start_is_no_hindrance_later(
 
 
 def test_a_full_disk_fails_the_whole_batch_and_keeps_what_was_there(
-    writer: SqlEventLogWriter, reader: SqlEventLogReader
+    writer: SqlEventLogWriter, reader: SqlEventLogReader, clock: Clock
 ) -> None:
-    append(writer, b"before")
     event.listen(writer._engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count=8"))
-    writer._engine.dispose()
-    with pytest.raises(LogUnavailableError, match="full"):
-        append(writer, b"x" * 1_000_000)
+    append(writer, b"before")
+    clock.gate.clear()
+    futures = [writer.append("feedback", b"held")]
+    taken(writer)
+    futures += [writer.append("feedback", value) for value in (b"goes with the next", b"x" * 1_000_000)]
+    clock.gate.set()
+    assert futures[0].result(10) is None
+    for future in futures[1:]:
+        with pytest.raises(LogUnavailableError, match="full"):
+            future.result(10)
     append(writer, b"small")
-    assert values(reader) == [b"before", b"small"]
+    assert values(reader) == [b"before", b"held", b"small"]
 
 
 def test_a_folder_that_cannot_be_made_fails_appends(tmp_path: Path, clock: Clock) -> None:
@@ -129,24 +148,17 @@ def test_commits_are_synced_to_the_disk(url: str) -> None:
     engine.dispose()
 
 
-def test_what_waits_is_committed_together(writer: SqlEventLogWriter, reader: SqlEventLogReader) -> None:
+def test_what_waits_is_committed_together(writer: SqlEventLogWriter, reader: SqlEventLogReader, clock: Clock) -> None:
     append(writer, b"first")
-    commits: list[object] = []
-    gate = threading.Event()
-
-    def commit(connection: object) -> None:
-        gate.wait(10)
-        commits.append(connection)
-
-    event.listen(writer._engine, "commit", commit)
+    clock.gate.clear()
     futures = [writer.append("feedback", b"second")]
-    while writer._waiting:
-        time.sleep(0.001)
+    taken(writer)
     futures += [writer.append("feedback", b"%d" % n) for n in range(500)]
-    gate.set()
+    clock.num_asked = 0
+    clock.gate.set()
     for future in futures:
         future.result(10)
-    assert len(commits) == 2
+    assert clock.num_asked == 2
     assert len(values(reader)) == 502
 
 

@@ -10,15 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from policies.slates import DrawnSlate, draw_slates, draw_uniform_slate, slate_propensities
+from policies.slates import DrawnSlate, DrawnSlates, draw_slates, draw_uniform_slate, slate_propensities
 from schemas.sections import GreedyExploration, SoftmaxExploration
 
 Exploration = SoftmaxExploration | GreedyExploration
 
 
 def draw_slate(q: NDArray[np.float32], k: int, exploration: Exploration, seed: int) -> DrawnSlate:
-    [slate] = draw_slates(q[None], k, exploration, [seed])
+    [slate] = each_of(draw_slates(q[None], k, exploration, [seed]))
     return slate
+
+
+def each_of(drawn: DrawnSlates) -> list[DrawnSlate]:
+    return [DrawnSlate(*each) for each in zip(*(part.tolist() for part in drawn), strict=True)]
 
 
 def softmax(temperature: float = 1.0, epsilon: float = 0.0) -> SoftmaxExploration:
@@ -147,7 +151,7 @@ def test_scores_that_are_not_finite_are_refused(wrong: float) -> None:
 @pytest.mark.parametrize("exploration", [softmax(0.7, 0.3), greedy(0.3), softmax(1e-3, 0.2)])
 def test_among_others_a_request_gets_the_slate_that_it_gets_alone(exploration: Exploration) -> None:
     q = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32)
-    together = draw_slates(q, 8, exploration, range(20))
+    together = each_of(draw_slates(q, 8, exploration, range(20)))
     assert [each.indices for each in together] == [draw_slate(q[i], 8, exploration, i).indices for i in range(20)]
     for i, each in enumerate(together):
         assert each.propensities == pytest.approx(slate_propensities(q[i], each.indices, exploration), rel=1e-12)

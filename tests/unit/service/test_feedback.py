@@ -1,6 +1,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.ids import IdSource
 from service.metrics import ServiceMetrics
 from service.packing import Packer
 from service.problems import ProblemError
+from service.together import settled
 from storage.spool import Spool
 from tests.unit.service.fake_log import FakeLog
 
@@ -115,7 +117,7 @@ class Intake:
         self.intake = FeedbackIntake(rules(), Packer(self.durable, "feedback"), metrics)
 
     async def accept(self, *events: dict[str, Any]) -> dict[str, Any]:
-        answer = await self.intake.accept(msgspec.json.encode(events))
+        answer = await settled(partial(self.intake.accept, msgspec.json.encode(events)))
         return msgspec.json.decode(answer, type=dict[str, Any])
 
     def logged(self) -> list[list[FeedbackEvent]]:

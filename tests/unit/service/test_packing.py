@@ -1,12 +1,15 @@
 import asyncio
+import time
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from schemas.settings import Settings
-from service.durable_log import MAX_RECORD_BYTES, DurableLog
+from service.durable_log import MAX_RECORD_BYTES, DurableLog, Kept
 from service.metrics import ServiceMetrics
 from service.packing import Packer
+from service.together import settled
 from storage.event_log import LogUnavailableError
 from tests.unit.service.fake_log import FakeLog
 
@@ -17,8 +20,8 @@ class Packing:
         metrics = ServiceMetrics(CollectorRegistry())
         self.packer = Packer(DurableLog(self.log, None, Settings(log_patience_seconds=30), metrics), "feedback")
 
-    def start(self, elements: bytes) -> "asyncio.Future[str]":
-        return asyncio.ensure_future(self.packer.append(elements))
+    def start(self, elements: bytes) -> asyncio.Future[Kept]:
+        return settled(partial(self.packer.append, elements))
 
     def values(self) -> list[bytes]:
         return [append.value for append in self.log.appends]
@@ -33,7 +36,7 @@ async def turns() -> None:
 def test_what_arrives_together_shares_a_record_and_each_hears_of_it() -> None:
     async def run() -> None:
         packing = Packing()
-        kept = await asyncio.gather(*(packing.packer.append(part) for part in (b"1,2", b"3", b"4")))
+        kept = await asyncio.gather(*(packing.start(part) for part in (b"1,2", b"3", b"4")))
         assert (kept, packing.values()) == (["log"] * 3, [b"[1,2,3,4]"])
 
     asyncio.run(run())
@@ -69,11 +72,53 @@ def test_what_comes_while_two_records_are_under_way_shares_the_third() -> None:
     asyncio.run(run())
 
 
+def test_what_comes_turn_by_turn_shares_a_record() -> None:
+    async def run() -> None:
+        packing = Packing()
+        waiting = []
+        for part in (b"1", b"2", b"3", b"4"):
+            waiting.append(packing.start(part))
+            await asyncio.sleep(0)
+        assert packing.values() == []
+        await asyncio.gather(*waiting)
+        assert packing.values() == [b"[1,2,3,4]"]
+
+    asyncio.run(run())
+
+
+def test_what_comes_alone_leaves_within_a_few_turns() -> None:
+    async def run() -> None:
+        packing = Packing()
+        waiting = packing.start(b"1")
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert packing.values() == [b"[1]"]
+        await waiting
+
+    asyncio.run(run())
+
+
+def test_a_record_leaves_however_much_is_coming() -> None:
+    async def run() -> None:
+        packing = Packing()
+        first = packing.start(b"0")
+        others = []
+        started = time.perf_counter()
+        while not first.done() and time.perf_counter() < started + 5:
+            others.append(packing.start(b"1"))
+            await asyncio.sleep(0)
+        assert first.done()
+        assert packing.values()[0].startswith(b"[0,1,1")
+        await asyncio.gather(*others)
+
+    asyncio.run(run())
+
+
 def test_a_record_that_would_grow_too_large_is_followed_by_another() -> None:
     async def run() -> None:
         packing = Packing()
         part = b"1" * (MAX_RECORD_BYTES * 2 // 5)
-        await asyncio.gather(*(packing.packer.append(part) for _ in range(5)), packing.packer.append(part * 5))
+        await asyncio.gather(*(packing.start(part) for _ in range(5)), packing.start(part * 5))
         assert [value.count(b",") + 1 for value in packing.values()] == [2, 2, 1, 1]
 
     asyncio.run(run())
@@ -119,10 +164,10 @@ def test_more_than_may_wait_is_refused_early() -> None:
         waiting = [packing.start(part) for _ in range(64)]
         await turns()
         with pytest.raises(LogUnavailableError, match="too much waits"):
-            await packing.packer.append(b"2")
+            await packing.start(b"2")
         packing.log.is_held = False
         packing.log.settle()
         await asyncio.gather(*waiting)
-        assert await packing.packer.append(b"2") == "log"
+        assert await packing.start(b"2") == "log"
 
     asyncio.run(run())

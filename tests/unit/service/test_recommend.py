@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from service.packing import Packer
 from service.problems import ProblemError
 from service.ranking import Ranker, Serving
 from service.recommend import Recommender
+from service.together import settled
 from tests.unit.service.fake_log import FakeLog, until
 from tests.unit.service.made import slate_loop
 
@@ -56,7 +58,7 @@ class Recommending:
 
     async def ask(self, decision_id: str | None = "d", candidates: Sequence[str] = ("a", "b")) -> dict[str, Any]:
         body = msgspec.json.encode({"decision_id": decision_id, "candidates": candidates})
-        return msgspec.json.decode(await self.recommender.durable_answer(body), type=dict[str, Any])
+        return msgspec.json.decode(await settled(partial(self.recommender.durable_answer, body)), type=dict[str, Any])
 
     async def refusal(self, **request: Any) -> ProblemError:
         with pytest.raises(ProblemError) as caught:
@@ -70,6 +72,10 @@ class Recommending:
     def comes_back(self) -> None:
         self.writer.is_away = self.writer.is_held = False
         self.durable.trouble = None
+
+
+async def answered(made: Recommending, body: bytes) -> bytes:
+    return await settled(partial(made.recommender.answer, body))
 
 
 def test_no_answer_comes_before_its_decision_is_kept() -> None:
@@ -164,7 +170,7 @@ def test_where_nothing_is_decided_nothing_waits() -> None:
         made = Recommending()
         made.writer.is_held = True
         body = msgspec.json.encode({"decision_id": "d"})  # of an empty catalogue
-        assert msgspec.json.decode(await made.recommender.durable_answer(body))["items"] == []
+        assert msgspec.json.decode(await settled(partial(made.recommender.durable_answer, body)))["items"] == []
 
     asyncio.run(run())
 
@@ -181,9 +187,9 @@ def test_a_decision_that_the_log_never_takes_is_413() -> None:
 def test_what_is_not_durable_is_answered_at_once_and_waits_in_memory() -> None:
     made = Recommending()
     body = msgspec.json.encode({"decision_id": "d", "candidates": ["a"]})
-    answer = asyncio.run(made.recommender.answer(body))
+    answer = asyncio.run(answered(made, body))
     made.reason = "second"
-    assert asyncio.run(made.recommender.answer(body)) == answer
+    assert asyncio.run(answered(made, body)) == answer
     assert made.writer.appends == []
     assert made.registry.get_sample_value("steadyrank_repeated_decisions_total") == 1
 
@@ -193,7 +199,7 @@ def test_one_request_that_comes_twice_at_the_same_time_is_one_decision() -> None
     body = msgspec.json.encode({"decision_id": "d", "candidates": ["a", "b"]})
 
     async def run() -> None:
-        first, second = await asyncio.gather(*(made.recommender.answer(body) for _ in range(2)))
+        first, second = await asyncio.gather(*(answered(made, body) for _ in range(2)))
         assert first == second
 
     asyncio.run(run())
@@ -206,7 +212,7 @@ def test_an_item_that_goes_while_a_request_waits_for_its_turn_is_not_mixed_up() 
     made.table = tables.changed(made.table, items, None)
 
     async def run() -> None:
-        asked = asyncio.create_task(made.recommender.answer(b'{"k": 3, "decision_id": "d"}'))
+        asked = asyncio.create_task(answered(made, b'{"k": 3, "decision_id": "d"}'))
         await asyncio.sleep(0)  # it was read, and is answered at the end of this turn
         made.table = tables.change(made.table, [Item("a", deleted=True)], None).commit()
         answer = msgspec.json.decode(await asked)

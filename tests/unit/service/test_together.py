@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
-from service.together import Together
+from service.together import Together, settled
 
 
 class Squares:
@@ -19,6 +20,10 @@ class Squares:
         return [number * number for number in numbers]
 
 
+def answer_to(together: Together[int, int], number: int) -> asyncio.Future[int]:
+    return settled(partial(together.ask, number))
+
+
 def test_what_is_asked_at_the_same_time_is_answered_together() -> None:
     squares = Squares()
 
@@ -26,7 +31,7 @@ def test_what_is_asked_at_the_same_time_is_answered_together() -> None:
         together = Together(squares)
 
         async def ask(number: int) -> int:
-            return await together.ask(number)
+            return await answer_to(together, number)
 
         assert list(await asyncio.gather(ask(2), ask(3), ask(4))) == [4, 9, 16]
         assert await ask(5) == 25
@@ -38,7 +43,7 @@ def test_what_is_asked_at_the_same_time_is_answered_together() -> None:
 def test_one_that_fails_does_not_fail_the_others() -> None:
     async def run() -> None:
         together = Together(Squares())
-        first, bad, last = together.ask(2), together.ask(13), together.ask(4)
+        first, bad, last = (answer_to(together, number) for number in (2, 13, 4))
         assert (await first, await last) == (4, 16)
         with pytest.raises(ValueError, match="thirteen"):
             await bad
@@ -49,7 +54,7 @@ def test_one_that_fails_does_not_fail_the_others() -> None:
 def test_who_has_gone_is_not_told() -> None:
     async def run() -> None:
         together = Together(Squares())
-        gone, bad_and_gone, there = together.ask(2), together.ask(13), together.ask(3)
+        gone, bad_and_gone, there = (answer_to(together, number) for number in (2, 13, 3))
         gone.cancel()
         bad_and_gone.cancel()
         assert await there == 9
@@ -65,7 +70,11 @@ def test_it_knows_what_an_answer_takes() -> None:
     async def run() -> None:
         together = Together(slowly)
         for _ in range(3):
-            await asyncio.gather(*(together.ask(number) for number in range(2)))
+            await asyncio.gather(*(answer_to(together, number) for number in range(2)))
         assert together.seconds_each > 0.01 * (1 - 0.99**6) - 1e-9  # six answers, and none before
+        assert together.wait_seconds == 0.0
+        asked = [answer_to(together, number) for number in range(5)]
+        assert together.wait_seconds == pytest.approx(5 * together.seconds_each)
+        await asyncio.gather(*asked)
 
     asyncio.run(run())
