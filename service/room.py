@@ -9,7 +9,7 @@ _SHORT_SECONDS = 0.003
 _CROWDED_SECONDS = 0.5
 _TRY_SECONDS = 60.0
 _LARGE_SHARE = 1 / 3
-_SMOOTHING = 0.002  # a request
+_SMOOTHING = 0.003  # a request
 
 
 class Room:
