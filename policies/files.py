@@ -206,7 +206,7 @@ def _read_index(path: Path, manifest: PolicyManifest) -> ItemIndex:
         mapped = MappedFile(path)
     except (OSError, ValueError) as error:
         raise PolicyFileError(f"{path} cannot be read: {error}") from error
-    if mapped.digest() != manifest.sha256[INDEX_FILE]:
+    if mapped.digest != manifest.sha256[INDEX_FILE]:
         raise PolicyFileError(f"{path} was altered: its sha256 is not the one that {MANIFEST_FILE} names")
     try:
         return ItemIndex(index_tensors(mapped.tensors()), mapped)

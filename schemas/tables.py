@@ -86,12 +86,8 @@ rewards = Table(
     Index("rewards_revision", "revision", "decided_at"),
     Index("rewards_decided_at", "decided_at", "decision_id"),
 )
-Index(
-    "rewards_open",
-    rewards.c.decided_at,
-    sqlite_where=rewards.c.final_at.is_(None),
-    postgresql_where=rewards.c.final_at.is_(None),
-)
+# Of the rows whose final_at is null, as the migration says. (Said here, it would load PostgreSQL's dialect for SQLite.)
+Index("rewards_open", rewards.c.decided_at)
 
 reward_totals = Table(
     # Sums over final decisions by when they were decided, kept in the transaction that finalizes or corrects them.

@@ -35,16 +35,3 @@ class Policies(BaseModel):
 class Champion(BaseModel):
     champion: str | None
     pinned: bool
-
-
-class Alive(BaseModel):
-    status: Literal["alive"] = "alive"
-
-
-class Ready(BaseModel):
-    """`fallback` says why the uniform policy answers, where it does; `trouble` what ails store or event log."""
-
-    status: Literal["ready"] = "ready"
-    policy: str | None
-    fallback: str | None
-    trouble: str | None

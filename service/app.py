@@ -1,14 +1,17 @@
-"""Where a request goes. The two hot routes are in `service.hot_routes`; FastAPI has the rest (`service.routes`).
+"""Where a request goes. The two hot routes are in `service.hot_routes`, what orchestrators ask in `service.probes`;
+FastAPI has the rest (`service.routes`), once it is asked for.
 
 There is no middleware, and no access log: both cost more than a recommendation.
 """
+
+import asyncio
 
 from service.asgi import ASGIApp, ClientGoneError, Receive, Scope, Send, send_reply
 from service.edge import Edge
 from service.hot_routes import hot_routes
 from service.parts import Parts
+from service.probes import probes
 from service.problems import ProblemError
-from service.routes import make_routes
 
 
 class App:
@@ -19,7 +22,7 @@ class App:
         self._routes = routes
         self._edge = Edge(parts.settings, parts.metrics)
         hot = hot_routes(parts, self._edge)
-        self._own: dict[str, ASGIApp] = {path: route.by_asgi for path, route in hot.items()}
+        self._own: dict[str, ASGIApp] = {path: route.by_asgi for path, route in hot.items()} | probes(parts)
         self.hot_routes = {path.encode(): route for path, route in hot.items()}
         """Those that need no ASGI (`service.hot_http`)."""
 
@@ -46,5 +49,28 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+class _LateRoutes:
+    """FastAPI's routes, made when one is first asked for: 7 MB and a third of a second that a ranker does not need to
+    recommend. In a thread, so that recommending goes on meanwhile.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._routes: ASGIApp | None = None
+        self._making = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._making:
+            if self._routes is None:
+                self._routes = await asyncio.to_thread(_made_routes, self._parts)
+        await self._routes(scope, receive, send)
+
+
+def _made_routes(parts: Parts) -> ASGIApp:
+    from service.routes import make_routes  # noqa: PLC0415 (as `_LateRoutes` says)
+
+    return make_routes(parts)
+
+
 def create_app(parts: Parts) -> App:
-    return App(parts, make_routes(parts))
+    return App(parts, _LateRoutes(parts))

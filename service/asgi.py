@@ -43,6 +43,12 @@ async def read_post(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     return await read_json_body(scope, receive, max_bytes)
 
 
+def check_get(scope: Scope) -> None:
+    """Raises `ProblemError` 405 where it is none."""
+    if scope["method"] != "GET":
+        raise ProblemError(405, f"{scope['path']} takes GET", headers={"Allow": "GET"})
+
+
 async def read_json_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     """The whole body.
 

@@ -64,6 +64,17 @@ class HotProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
 
+class _NobodyWaits:
+    """For parts of the body. One for all: a cycle that referred to itself would keep its body until the garbage
+    collector looked, tens of thousands of requests later.
+    """
+
+    def set(self) -> None: ...
+
+
+_NOBODY_WAITS = _NobodyWaits()
+
+
 class _Cycle:
     """One request and its reply, with what uvicorn's protocol reads and writes of it."""
 
@@ -73,18 +84,15 @@ class _Cycle:
         self.keep_alive = is_kept_alive  # False as well once the server is to end
         self.disconnected = False
         self.response_complete = False
-        self.message_event = self  # who would wait for it
-
-    def set(self) -> None:
-        """Nobody waits for parts of the body."""
+        self.message_event = _NOBODY_WAITS
 
     def start(self) -> None:
         self._route(self._protocol.headers, bytes(self.body), self.respond)
 
     def respond(self, reply: Reply) -> None:
-        if self.disconnected:
-            return
         protocol = self._protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
         parts = [_STATUS_LINES[reply.status]]
         for name, value in (*protocol.server_state.default_headers, *reply.headers):
             parts += (name, b": ", value, b"\r\n")

@@ -1,14 +1,15 @@
-"""The OpenAPI document: FastAPI's, and the bodies that FastAPI does not see, from msgspec's own schemas."""
+"""The OpenAPI document: FastAPI's, and what FastAPI does not see, from msgspec's own schemas."""
 
 from typing import Any
 
 import msgspec
 
 from schemas.messages import Candidate, FeedbackAccepted, FeedbackEvent, Recommendation, RecommendRequest
+from service.probes import Alive, Ready
 from service.problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{name}"
-_MESSAGES = (RecommendRequest, Recommendation, FeedbackEvent, FeedbackAccepted, Candidate)
+_MESSAGES = (RecommendRequest, Recommendation, FeedbackEvent, FeedbackAccepted, Candidate, Alive, Ready)
 
 _PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -61,6 +62,8 @@ _FEEDBACK_EXAMPLE = {
     "occurred_at": "2026-11-23T10:00:00Z",
 }
 
+_READY_EXAMPLE = {"status": "ready", "policy": "000042", "fallback": None, "trouble": None}
+
 PROBLEM_RESPONSE: dict[str, Any] = {
     "description": "Refused: the problem document names each field that is wrong",
     "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
@@ -76,13 +79,14 @@ def json_body(name: str, example: object, *, is_list: bool = False, or_list: boo
 
 
 def complete(document: dict[str, Any], *, has_keys: bool) -> dict[str, Any]:
-    """`document` with the hot routes, the messages, the problem document and the key, where one is asked for."""
+    """`document` with the routes on bare ASGI, their messages, the problem document, and the key where one is asked."""
     _, components = msgspec.json.schema_components(_MESSAGES, ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(components | {"Problem": _PROBLEM_SCHEMA})
     if has_keys:
         document["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
         document["security"] = [{"key": []}]
-    document["paths"] = {"/recommend": {"post": _recommend()}, "/feedback": {"post": _feedback()}, **document["paths"]}
+    hot = {"/recommend": {"post": _recommend()}, "/feedback": {"post": _feedback()}}
+    document["paths"] = hot | document["paths"] | {path: {"get": operation} for path, operation in _probes().items()}
     return document
 
 
@@ -111,6 +115,22 @@ def _feedback() -> dict[str, Any]:
             "503": PROBLEM_RESPONSE | {"description": "The event log is away; nothing was taken, send it again"},
         },
     }
+
+
+def _probes() -> dict[str, Any]:
+    text = {"description": "In Prometheus' format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    ready = _answer("Ready", "By the policy, or by the uniform fallback", _READY_EXAMPLE)
+    waiting = PROBLEM_RESPONSE | {"description": "What the store has is being loaded"}
+    return {
+        "/livez": _probe("livez", "Whether the process answers", _answer("Alive", "It does", {"status": "alive"})),
+        "/readyz": _probe("readyz", "Whether what the store has is in use", ready, waiting),
+        "/metrics": _probe("metrics", "What the process counts", text),
+    }
+
+
+def _probe(name: str, summary: str, answer: dict[str, Any], unready: dict[str, Any] | None = None) -> dict[str, Any]:
+    responses = {"200": answer} | ({} if unready is None else {"503": unready})
+    return {"tags": ["operations"], "summary": summary, "operationId": name, "responses": responses}
 
 
 def _answer(name: str, description: str, example: object) -> dict[str, Any]:

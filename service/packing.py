@@ -17,6 +17,10 @@ _QUIET_TURNS = 3
 """A record leaves once so many turns of the event loop brought it nothing: some 10 µs. It costs as much as ten requests
 or more, and under load the next ones are on their way.
 """
+_PLENTY = 32
+"""With so many requests a record leaves though more are coming: while a quick log acknowledges it as many others are
+checked, and neither waits for the other.
+"""
 _MAX_OPEN_SECONDS = 0.005
 """After which it leaves however much is coming."""
 
@@ -76,8 +80,10 @@ class Packer:
     def _look(self) -> None:
         """Once in every turn, after the requests that had arrived before it."""
         self._turns_left -= 1
-        if self._turns_left > 0 and time.perf_counter() < self._latest_start:
-            self._records[0].loop.call_soon(self._look)
+        record = self._records[0]
+        is_open = self._turns_left > 0 and len(record.waiters) < _PLENTY
+        if is_open and time.perf_counter() < self._latest_start:
+            record.loop.call_soon(self._look)
         else:
             self._is_looking = False
             self._start()

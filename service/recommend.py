@@ -21,8 +21,10 @@ from storage.event_log import LogUnavailableError, RecordTooLargeError
 MAX_REPEATABLE = 100_000
 """Answers kept for clients that name their decisions, so that a retry gets the same one."""
 REPEATABLE_SECONDS = 600.0
-MAX_UNSTORED = 10_000
-"""Answers kept under ids that the server made: nobody can retry those, only ask for their story."""
+MAX_UNSTORED = 2_000
+"""Answers kept under ids that the server made: nobody can retry those, only ask for their story, until ingest has
+stored it. 1.4 kB each; half a second's of a ranker that does nothing else, and the store is rarely further behind.
+"""
 MAX_UNKEPT = 10_000
 """Answers that wait for their decision to be durable, or for a retry where it could not be made so."""
 

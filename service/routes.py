@@ -1,4 +1,4 @@
-"""Everything but the hot routes, on FastAPI. Calls that block go to its thread pool."""
+"""What people and their programs ask now and then, on FastAPI. Calls that block go to its thread pool."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,7 +7,6 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -15,7 +14,7 @@ from policies.features import FeatureError, ItemEncoder
 from schemas.messages import MAX_ITEMS_PER_PUT, Candidate, Features
 from service import answers
 from service.asgi import read_json_body
-from service.console_data import console_data, lift, policies_answer, read_stored
+from service.console_data import console_data, policies_answer, read_stored
 from service.openapi import PROBLEM_RESPONSE, complete, json_body
 from service.parts import Parts
 from service.problems import (
@@ -35,7 +34,6 @@ from storage.registry import NoPredecessorError, NotPromotableError, UnknownPoli
 API_VERSION = "1"
 MAX_ITEMS_BYTES = 16 << 20
 MAX_WINDOW_SECONDS = 86_400
-LIFT_SECONDS = 3_600
 
 _CONSOLE = Path(__file__).parent / "console"
 _MEDIA_TYPES = {
@@ -47,7 +45,7 @@ _MEDIA_TYPES = {
 
 
 class Routes(FastAPI):
-    """FastAPI with the hot routes in its OpenAPI document."""
+    """FastAPI with the routes on bare ASGI in its OpenAPI document."""
 
     has_keys = False
 
@@ -67,7 +65,7 @@ def make_routes(parts: Parts) -> Routes:
         responses={"4XX": PROBLEM_RESPONSE},
     )
     routes.has_keys = bool(parts.settings.api_keys)
-    for router in (_items(parts), _policies(parts), _decisions(parts), _probes(parts), _console(parts)):
+    for router in (_items(parts), _policies(parts), _decisions(parts), _console(parts)):
         routes.include_router(router)
     _refuse_with_problems(routes, parts)
     return routes
@@ -180,34 +178,6 @@ def _decisions(parts: Parts) -> APIRouter:
         if answer is None:
             raise ProblemError(404, f"no decision {decision_id!r}")
         return _json(pending_story(answer))
-
-    return router
-
-
-def _probes(parts: Parts) -> APIRouter:
-    router = APIRouter(tags=["operations"])
-
-    @router.get("/livez", response_model=answers.Alive)
-    async def livez() -> dict[str, str]:
-        return {}
-
-    @router.get("/readyz", response_model=answers.Ready)
-    async def readyz() -> dict[str, Any]:
-        """503 until what the store has was looked at; then ready, if need be by the uniform fallback."""
-        if not parts.is_ready:
-            raise unavailable("the catalogue and the policy are being loaded")
-        policy, reason = parts.handle.current().policy, parts.handle.current().reason
-        log_trouble = parts.log.trouble and f"the event log is away: {parts.log.trouble}"
-        trouble = "; ".join(filter(None, (parts.health.trouble, log_trouble)))
-        return {"policy": policy and policy.version, "fallback": reason or None, "trouble": trouble or None}
-
-    @router.get("/metrics")
-    async def metrics() -> Response:
-        if parts.loop.exploration.control:
-            stored = await run_in_threadpool(read_stored, parts, parts.clock() - LIFT_SECONDS)
-            for bound, value in (lift(stored.totals) or {}).items():
-                parts.metrics.lift.labels(bound).set(value)
-        return Response(await run_in_threadpool(parts.worker_metrics.text), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

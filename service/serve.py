@@ -65,6 +65,7 @@ def run_serve(
     listener = listener or listen(settings, shared=metrics_folder is not None)
     sys.setswitchinterval(_THREAD_TURN_SECONDS)
     gc.set_threshold(_GC_ALLOCATIONS)
+    gc.enable()
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(make_parts(settings, loop, metrics_folder=metrics_folder), listener, stop))
 

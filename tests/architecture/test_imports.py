@@ -160,6 +160,13 @@ def test_the_ranker_and_ingest_never_import_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_a_ranker_on_sqlite_starts_without_what_it_may_never_need() -> None:
+    late = ["alembic", "fastapi", "kafka", "psycopg", "rich", "sqlalchemy.dialects.postgresql"]
+    code = f"import sys, steadyrank, service.serve; print(*(name for name in {late} if name in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert not loaded.split(), "each takes memory, and a part of the start"
+
+
 def test_no_import_cycles_between_modules() -> None:
     graph = {
         place(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): {

@@ -1,6 +1,7 @@
 """The hot protocol on real sockets: the usual request, and all that is unusual, get what they get by ASGI."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -197,3 +198,21 @@ def test_at_the_end_what_was_asked_is_answered_and_the_connection_closed() -> No
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def test_a_request_that_was_answered_leaves_no_garbage() -> None:
+    def left() -> int:
+        return sum(type(each).__name__ == "_Cycle" for each in gc.get_objects())
+
+    def ask(connection: HTTPConnection) -> None:
+        before = left()
+        gc.disable()
+        try:
+            for _ in range(5):
+                connection.request("POST", "/echo", BODY)
+                assert connection.getresponse().read() == b"hot " + BODY
+            assert left() <= before + 1  # that of the last request
+        finally:
+            gc.enable()
+
+    by_http_client(Echo(), ask)

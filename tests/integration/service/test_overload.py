@@ -43,6 +43,8 @@ def test_of_requests_that_arrive_together_those_beyond_the_room_hear_503_at_once
     start, end = answers[-1]
     assert (b"retry-after", b"1") in start["headers"]
     assert msgspec.json.decode(end["body"])["title"] == "Service Unavailable"
-    assert 'steadyrank_overloaded_requests_total{path="/recommend"} 5.0' in ranker.ask("GET", "/metrics").text
+    metrics = ranker.ask("GET", "/metrics").text
+    assert 'steadyrank_overloaded_requests_total{path="/recommend"} 5.0' in metrics
+    assert 'steadyrank_refused_requests_total{status="503"} 5.0' in metrics
     assert ranker.recommend(candidates=["a"])["items"]
     assert ranker.ask("GET", "/livez").status_code == 200

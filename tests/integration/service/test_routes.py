@@ -220,10 +220,18 @@ def test_it_is_ready_only_once_it_has_looked_at_the_store(settings: Settings, lo
     ranker.close()
 
 
+def test_probes_answer_get_only(ranker: LocalRanker) -> None:
+    for path in ("/livez", "/readyz", "/metrics"):
+        answer = ranker.post(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert ranker.ask("GET", "/livez").json() == {"status": "alive"}
+
+
 def test_the_openapi_document_has_the_hot_routes_and_every_reference_leads_somewhere(ranker: LocalRanker) -> None:
     text = ranker.ask("GET", "/openapi.json").text
     document = ranker.ask("GET", "/openapi.json").json()
-    assert {"/recommend", "/feedback", "/items", "/decisions/{decision_id}"} <= document["paths"].keys()
+    paths = {"/recommend", "/feedback", "/items", "/decisions/{decision_id}", "/livez", "/readyz", "/metrics"}
+    assert paths <= document["paths"].keys()
     schemas = document["components"]["schemas"]
     assert schemas["RecommendRequest"]["properties"]["k"]["anyOf"][0]["maximum"] == 1_000
     for part in text.split('"$ref":"#/components/schemas/')[1:]:

@@ -14,6 +14,7 @@ from storage.database import StoreUnavailableError, migrate, open_store, reading
 from storage.day_partitions import existing
 from storage.open_decisions import StoredEvent
 from storage.replay_store import ReplayStore, RewardRow
+from storage.sql_log import SqlEventLogReader, SqlEventLogWriter
 
 DAY_SECONDS = 86_400.0
 TODAY = 20_000 * DAY_SECONDS
@@ -183,3 +184,16 @@ def test_a_database_that_is_not_there_is_told_by_name_and_without_the_password()
     ) as caught:
         migrate("postgresql://me:secret@127.0.0.1:1/none")
     assert "secret" not in str(caught.value)
+
+
+def test_the_event_log_keeps_order_and_times_there_too(postgresql_url: str) -> None:
+    times = iter([1_000.0, 400.0, 1_001.5])
+    writer = SqlEventLogWriter(postgresql_url, lambda: next(times))
+    for value in (b"a", b"b", b"c"):
+        writer.append("feedback", value).result(10)
+    writer.close()
+    reader = SqlEventLogReader(postgresql_url, clock=time.time)
+    records = reader.poll(10, 0).records
+    reader.close()
+    assert [(record.value, record.appended_at) for record in records] == [(b"a", 1_000), (b"b", 1_000), (b"c", 1_001.5)]
+    assert sorted({record.offset for record in records}) == [record.offset for record in records]

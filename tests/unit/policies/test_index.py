@@ -107,7 +107,7 @@ def test_a_file_gives_the_index_that_was_written_also_after_its_memory_was_given
     tensors = built(items(3_000))
     digest = write_index(tmp_path / "index", tensors)
     mapped = MappedFile(tmp_path / "index")
-    assert mapped.digest() == digest
+    assert mapped.digest == digest
     read, index = ItemIndex(index_tensors(mapped.tensors()), mapped), ItemIndex(tensors)
     for _ in range(2):
         assert ids_of(read) == ids_of(index)

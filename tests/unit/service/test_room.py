@@ -99,23 +99,31 @@ def test_at_twice_the_capacity_turns_are_short_once_the_room_was_full() -> None:
     assert shop.num_refused - refused == pytest.approx(30_000, rel=0.02)  # and it is busy all the time
 
 
-def test_the_room_is_whole_again_half_a_second_after_the_last_was_refused() -> None:
+def test_the_room_is_whole_again_half_a_second_later() -> None:
     shop = Shop()
     shop.turn(200)
-    shop.now += 0.3
-    assert shop.turn(100) == 4
-    shop.now += 0.4
-    assert shop.turn(100) == 4
-    shop.now += 0.6
+    shop.now = 0.49
+    assert shop.turn(10) == 4
+    shop.now = 0.51
     assert shop.turn(100) == 100
+
+
+def test_the_room_is_whole_again_once_no_more_come_than_can_be_answered() -> None:
+    """Though a fifth is refused, as a small room refuses of what comes in little bursts."""
+    shop = Shop()
+    shop.offered(2_000, seconds=5)
+    started = shop.now
+    while shop.turn(5) == 4:
+        shop.now += 0.001
+    assert 0.5 < shop.now - started < 1.5
 
 
 def test_clients_that_ask_again_at_once_are_tried_once_a_minute() -> None:
     """Forty can wait their turn, and do not know: a crowded room holds 4."""
     shop = Shop()
     shop.turn(129)
-    while shop.now < 59:
+    while shop.now < 59.9:
         assert shop.turn(40) == 4
-        shop.now += 0.3
-    shop.now += 1.2
+        shop.now += 0.05
+    shop.now = 60.1
     assert all(shop.turn(40) == 40 for _ in range(50))
