@@ -33,9 +33,9 @@ connections, in the same round; by CPU, it is the ratio of CPU a request, which 
 less. A request is {body:,} bytes long, a reply {reply:,}; requests for a whole catalogue name no candidates and are
 shorter. "No log" is the ranker with a log that acknowledges at once and keeps nothing. FastAPI + torch has the same
 network and the same draws, item vectors made once, one thread, pydantic in, a response model out, and no log.
-MLServer, LitServe, BentoML, TorchServe and Ray Serve are not measured here, nor is Gorse: its share of bare ASGI,
-{gorse:g}, and its p99, {gorse_p99:g} ms, are of another run. Of {asked:,} requests {refused:,} were refused with 503,
-as the ranker does past its bound; they count as no answer.
+MLServer, LitServe, BentoML, TorchServe and Ray Serve, where installed, are measured by `python -m bench.peers`. Gorse
+is not measured: its share of bare ASGI, {gorse:g}, and its p99, {gorse_p99:g} ms, are of another run. Of {asked:,}
+requests {refused:,} were refused with 503, as the ranker does past its bound; they count as no answer.
 """.strip()
 _ABOUT_LEARNER = """
 p99 of /recommend, 1,000 items, 100 candidates, at half of what 16 connections got above ({rate:,.0f} requests a

@@ -22,6 +22,11 @@ def test_on_postgresql_the_log_lives_in_the_same_database() -> None:
     assert settings.log_url == settings.store_url == "postgresql+psycopg://db/x"
 
 
+def test_variables_of_the_tests_and_of_the_benchmark_are_no_settings() -> None:
+    others = {"STEADYRANK_TEST_KAFKA": "h:1", "STEADYRANK_BENCH_PEERS": "/bin/python"}
+    assert Settings.from_environment(others) == Settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [("STEADYRANK_PORT", "70000", "65535"), ("STEADYRANK_PROT", "1", "not permitted")],
