@@ -13,6 +13,7 @@ _FOLDER, _BATCH = "PEER_FOLDER", "PEER_BATCH"
 """Environment variables for the worker, which BentoML starts."""
 _MAX_WAIT_MS = 10_000
 """It refuses what would wait longer. It does not wait for a batch to fill."""
+_batch = int(os.environ.get(_BATCH, "1"))
 
 
 @bentoml.service(workers=1, logging={"access": {"enabled": False}})
@@ -21,7 +22,7 @@ class Recommend:
         self._answers = Answers(Path(os.environ[_FOLDER]))
 
     @bentoml.api(  # type: ignore[untyped-decorator]  # it brings no types where this is checked
-        route="/recommend", batchable=True, max_batch_size=int(os.environ.get(_BATCH, "1")), max_latency_ms=_MAX_WAIT_MS
+        route="/recommend", batchable=_batch > 1, max_batch_size=max(_batch, 2), max_latency_ms=_MAX_WAIT_MS
     )
     async def recommend(self, questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """On the event loop: a thread for each costs more than the ranking."""
