@@ -217,7 +217,7 @@ def _tried(each: Installed, folder: Path, ours: Mapping[str, Server], num: int, 
         return _compared(each, folder, ours, num, seconds)
     except (PartFailedError, BadAnswersError) as error:
         sys.stderr.write(f"{each.title}: {error}\n")
-        return str(error).splitlines()[0][:80]
+        return str(error).strip().splitlines()[-1][:120]
 
 
 def _compared(each: Installed, folder: Path, ours: Mapping[str, Server], num: int, seconds: float) -> Compared:
