@@ -1,5 +1,5 @@
 """Where a request goes. The two hot routes are in `service.hot_routes`, what orchestrators ask in `service.probes`;
-FastAPI has the rest (`service.routes`), once it is asked for.
+FastAPI has the rest (`service.routes`), and is loaded once recommending has begun.
 
 There is no middleware, and no access log: both cost more than a recommendation.
 """
@@ -13,13 +13,15 @@ from service.parts import Parts
 from service.probes import probes
 from service.problems import ProblemError
 
+_LATE_SECONDS = 1.0
+
 
 class App:
     """The ranker as an ASGI application."""
 
-    def __init__(self, parts: Parts, routes: ASGIApp) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._routes = routes
+        self._routes = _LateRoutes(parts)
         self._edge = Edge(parts.settings, parts.metrics)
         hot = hot_routes(parts, self._edge)
         self._own: dict[str, ASGIApp] = {path: route.by_asgi for path, route in hot.items()} | probes(parts)
@@ -45,25 +47,36 @@ class App:
         await receive()
         async with self._parts.running():
             await send({"type": "lifespan.startup.complete"})
+            loading = asyncio.create_task(self._routes.load_late())
             await receive()
+            loading.cancel()
         await send({"type": "lifespan.shutdown.complete"})
 
 
 class _LateRoutes:
-    """FastAPI's routes, made when one is first asked for: 7 MB and a third of a second that a ranker does not need to
-    recommend. In a thread, so that recommending goes on meanwhile.
+    """FastAPI's routes, which take a third of a second to make that a ranker does not need to recommend. They are made
+    a second after it started, as making them holds up requests for a tenth of one, or by the first request that wants
+    them.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._routes: ASGIApp | None = None
+        self._made: ASGIApp | None = None
         self._making = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        routes = self._made or await self._make()
+        await routes(scope, receive, send)
+
+    async def load_late(self) -> None:
+        await asyncio.sleep(_LATE_SECONDS)
+        await self._make()
+
+    async def _make(self) -> ASGIApp:
         async with self._making:
-            if self._routes is None:
-                self._routes = await asyncio.to_thread(_made_routes, self._parts)
-        await self._routes(scope, receive, send)
+            if self._made is None:
+                self._made = await asyncio.to_thread(_made_routes, self._parts)
+            return self._made
 
 
 def _made_routes(parts: Parts) -> ASGIApp:
@@ -73,4 +86,4 @@ def _made_routes(parts: Parts) -> ASGIApp:
 
 
 def create_app(parts: Parts) -> App:
-    return App(parts, _LateRoutes(parts))
+    return App(parts)
