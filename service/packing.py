@@ -8,7 +8,7 @@ from collections import deque
 from functools import partial
 
 from service.durable_log import MAX_RECORD_BYTES, DurableLog, Kept
-from service.together import Settle
+from service.together import Settle, tell
 from storage.event_log import LogUnavailableError, Topic
 
 _MAX_IN_FLIGHT = 2  # one being acknowledged, one being written; a third would only be smaller
@@ -101,7 +101,7 @@ class Packer:
         self._waiting_bytes -= record.num_bytes
         outcome = _outcome(task)
         for settle in record.waiters:
-            settle(outcome)
+            tell(settle, outcome)
         if not self._is_looking:
             self._begin_to_look()
 

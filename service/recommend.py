@@ -23,7 +23,8 @@ MAX_REPEATABLE = 100_000
 REPEATABLE_SECONDS = 600.0
 MAX_UNSTORED = 2_000
 """Answers kept under ids that the server made: nobody can retry those, only ask for their story, until ingest has
-stored it. 1.4 kB each; half a second's of a ranker that does nothing else, and the store is rarely further behind.
+stored it. 1.4 kB each, and a quarter of a second's of a ranker that does nothing else: where the store is further
+behind, an older one is not found until it is there.
 """
 MAX_UNKEPT = 10_000
 """Answers that wait for their decision to be durable, or for a retry where it could not be made so."""

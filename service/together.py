@@ -1,15 +1,18 @@
 """What is asked in one turn of the event loop is answered together, at the end of that turn."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 Settle: TypeAlias = Callable[[Answer | Exception], None]
 """Takes what became of a question; a callback, as a future costs another turn of the loop."""
+
+_log = logging.getLogger(__name__)
 
 _SMOOTHING = 0.01  # an answer: a lone one that a thread held up must not count as much as a hundred
 
@@ -49,13 +52,21 @@ class Together(Generic[Question, Answer]):
             answers = self._answer([question for question, _ in asked])
         except Exception as error:  # noqa: BLE001 (it is the request's, and the ASGI edge answers it)
             if len(asked) == 1:
-                asked[0][1](error)
+                tell(asked[0][1], error)
             else:
                 for each in asked:  # one bad request must not cost the others
                     self._settle([each])
             return
         for (_, settle), answer in zip(asked, answers, strict=True):
-            settle(answer)
+            tell(settle, answer)
+
+
+def tell(settle: Callable[[Any], None], outcome: object) -> None:
+    """One that cannot be told must not cost the others, who are told after it, their answer."""
+    try:
+        settle(outcome)
+    except Exception:  # noqa: BLE001 (at the edge: a bug in one request's answer)
+        _log.exception("an answer was not given")
 
 
 def settled(ask: Callable[[Settle[Answer]], None]) -> asyncio.Future[Answer]:

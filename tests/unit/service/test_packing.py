@@ -182,3 +182,22 @@ def test_more_than_may_wait_is_refused_early() -> None:
         assert await packing.start(b"2") == "log"
 
     asyncio.run(run())
+
+
+def test_one_that_cannot_be_told_does_not_cost_the_others_their_answer() -> None:
+    told: list[Kept | Exception] = []
+
+    def broken(_: Kept | Exception) -> None:
+        raise RuntimeError("a bug")
+
+    async def run() -> None:
+        packing = Packing()
+        packing.packer.append(b"1", broken)
+        packing.packer.append(b"2", told.append)
+        await turns()
+        packing.log.settle()
+        await turns()
+        assert await packing.start(b"3") == "log"  # and it goes on
+
+    asyncio.run(run())
+    assert told == ["log"]

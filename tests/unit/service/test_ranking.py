@@ -10,6 +10,7 @@ import pytest
 from policies.policy import SlatePolicy
 from schemas.loop_file import Loop
 from schemas.messages import Candidate, Decision, Features, RecommendRequest
+from service import ranking
 from service.catalogue import ItemTables, Policy
 from service.pool import MAX_SET, SAMPLE_SIZE
 from service.problems import ProblemError
@@ -362,12 +363,18 @@ def test_an_action_that_is_not_finite_falls_back() -> None:
     assert ranked.answer.log_density == pytest.approx(-2 * math.log(2))
 
 
-def test_requests_that_are_ranked_together_get_what_they_get_alone() -> None:
-    loop = made.slate_loop()
+@pytest.mark.parametrize("interaction", ["dot", "mlp", "attention"])
+@pytest.mark.parametrize("scores_at_once", [1, 12, 24_000])
+def test_requests_that_are_ranked_together_get_what_they_get_alone(
+    scores_at_once: int, interaction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", scores_at_once)
+    loop = made.slate_loop("kind = 'softmax'\ntemperature = 1.0\nepsilon = 0.2", f"interaction = '{interaction}'")
     served = ranker(loop, made.policy(loop))
     requests = [
         *(RecommendRequest(decision_id=f"d{i}", context={"page": i}) for i in range(5)),
         RecommendRequest(decision_id="fewer", candidates=["i1", "i2"]),
+        RecommendRequest(decision_id="as few", candidates=["i4", "i0"]),
         RecommendRequest(decision_id="other k", k=1),
         RecommendRequest(decision_id="unknown", candidates=["i1", "new"]),
     ]
@@ -378,6 +385,7 @@ def test_requests_that_are_ranked_together_get_what_they_get_alone() -> None:
     ]
     for one, other in zip(together, alone, strict=True):
         assert [item.propensity for item in one.items] == pytest.approx([item.propensity for item in other.items])
+        assert [item.score for item in one.items] == pytest.approx([item.score for item in other.items], abs=1e-5)
 
 
 def test_scores_that_are_not_finite_cost_only_their_own_request() -> None:

@@ -51,6 +51,23 @@ def test_one_that_fails_does_not_fail_the_others() -> None:
     asyncio.run(run())
 
 
+def test_one_that_cannot_be_told_does_not_cost_the_others_their_answer() -> None:
+    told: list[int | Exception] = []
+
+    def broken(_: int | Exception) -> None:
+        raise RuntimeError("a bug")
+
+    async def run() -> None:
+        together = Together(Squares())
+        together.ask(2, broken)
+        together.ask(3, told.append)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert told == [9]
+
+
 def test_who_has_gone_is_not_told() -> None:
     async def run() -> None:
         together = Together(Squares())
