@@ -1,5 +1,6 @@
 """What the ranker does over HTTP, on a real store and event log."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 from schemas.loop_file import Loop
 from schemas.messages import Decision, LoggedItem
 from schemas.settings import Settings
-from storage.database import open_store
+from service import app
+from service.asgi import Message
+from service.bootstrap import make_parts
+from storage.database import migrate, open_store
 from storage.open_decisions import StoredEvent
 from storage.replay_store import ReplayStore, RewardRow
 from storage.reward_tail import RewardTail
@@ -305,3 +309,28 @@ def test_a_policy_that_served_before_this_process_says_nothing_of_freshness(rank
     ranker.publish("000001", score=1.0, created_at=time.time() - 3_600, final_at=[time.time() - 3_601])
     ranker.wait_for(lambda: ranker.recommend(candidates=["a"])["policy"])
     assert ranker.ask("GET", "/console/data").json()["freshness_total"]["count"] == 0
+
+
+def test_fastapi_is_loaded_a_while_after_the_start_without_being_asked(
+    settings: Settings, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_LATE_SECONDS", 0.01)
+    loaded: list[object] = []
+    monkeypatch.setattr(app, "_made_routes", loaded.append)
+    migrate(settings.store_url)
+
+    async def live() -> None:
+        to_server, from_server = asyncio.Queue[Message](), asyncio.Queue[Message]()
+        living = asyncio.create_task(
+            app.create_app(make_parts(settings, loop))({"type": "lifespan"}, to_server.get, from_server.put)
+        )
+        to_server.put_nowait({"type": "lifespan.startup"})
+        assert (await from_server.get())["type"] == "lifespan.startup.complete"
+        async with asyncio.timeout(10):
+            while not loaded:  # noqa: ASYNC110  a test may poll
+                await asyncio.sleep(0.01)
+        to_server.put_nowait({"type": "lifespan.shutdown"})
+        await living
+
+    asyncio.run(live())
+    assert len(loaded) == 1
