@@ -39,7 +39,15 @@ def feedback_ids(ranker: LocalRanker) -> set[str]:
 def spooled_bytes(settings: Settings) -> int:
     folder = settings.spool_folder
     assert folder is not None
-    return sum(path.stat().st_size for path in folder.glob("*"))
+    return sum(map(_size, folder.glob("*")))
+
+
+def _size(path: Path) -> int:
+    """Nothing where the ranker has removed it meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def events_db(ranker: LocalRanker) -> Path:
