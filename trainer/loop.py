@@ -33,7 +33,7 @@ MAX_FRESH = 1_024
 NUM_UPDATES_TO_LEARN = 200
 """From so many updates on, a policy that scores all items the same has collapsed."""
 _SMOOTHING = 0.05
-_FORMAT = 2
+_FORMAT = 3
 """Of the training state; another one is not gone on from."""
 
 
