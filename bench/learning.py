@@ -22,8 +22,6 @@ from storage.registry import PolicyRegistry
 from storage.replay_store import ReplayStore, RewardRow
 
 NUM_DECISIONS = 5_000
-SESSION_NICE = 10
-"""Of the learner: what makes its niceness count beside a ranker in another session."""
 """Stored before it starts."""
 _A_SECOND = 100
 _DECISIONS_PER_UPDATE = 0.1  # ten updates for each decision: always more than it can do
@@ -69,8 +67,7 @@ def learner(settings: Settings, workload: Workload) -> Iterator[Learner]:
     loop_file = settings.loop.with_name("learner.toml")
     pace = f"[learner]\ndecisions_per_update = {_DECISIONS_PER_UPDATE}\n"
     loop_file.write_text(workload.loop_text.replace("[learner]\n", pace))
-    train = [sys.executable, str(ROOT / "steadyrank.py"), "train", "--data", str(settings.data)]
-    command = ["env", f"STEADYRANK_TRAIN_SESSION_NICE={SESSION_NICE}", *train]
+    command = [sys.executable, str(ROOT / "steadyrank.py"), "train", "--data", str(settings.data)]
     log = settings.data.parent / "learner.log"
     process = ProcessTree([*command, "--loop", str(loop_file)], log)
     it = Learner(process, settings)

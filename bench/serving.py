@@ -40,8 +40,7 @@ requests {refused:,} were refused with 503, as the ranker does past its bound; t
 _ABOUT_LEARNER = """
 p99 of /recommend, 1,000 items, 100 candidates, at half of what 16 connections got above ({rate:,.0f} requests a
 second, open loop, latency from the intended time to send), {rounds} rounds each of {seconds:g} s in turn.
-`steadyrank train` ran on the ranker's data folder without end, not pinned to a core, with
-STEADYRANK_TRAIN_SESSION_NICE=10, which is not the default: it took {share:.0%} of one
+`steadyrank train` ran on the ranker's data folder without end, not pinned to a core: it took {share:.0%} of one
 while it was not paused and made {updates:,} updates; its policies were swapped in.
 """.strip()
 

@@ -18,7 +18,15 @@ from schemas.settings import Settings
 ROOT = Path(__file__).parents[1]
 _STOP_SECONDS = 20.0
 _BAD_LINES = (" WARNING ", " ERROR ", "Traceback")
-_PASSED_ON = ("database_url", "kafka", "kafka_topic_prefix", "kafka_group", "kafka_partitions", "dead_letter_limit")
+_PASSED_ON = (
+    "database_url",
+    "kafka",
+    "kafka_topic_prefix",
+    "kafka_group",
+    "kafka_partitions",
+    "dead_letter_limit",
+    "train_session_nice",
+)
 
 
 class Ingest:

@@ -90,10 +90,10 @@ class Settings(BaseModel):
     """Of the learner. Its networks are small: more threads cost more than they bring."""
     train_nice: int = Field(default=10, ge=0, le=19)
     """The learner's niceness: where cores are short, the ranker and ingest come first."""
-    train_session_nice: int = Field(default=0, ge=0, le=19)
+    train_session_nice: int = Field(default=10, ge=0, le=19)
     """The same of the learner's session: where the kernel shares cores out among sessions first, niceness counts within
-    one only (man 7 sched, autogroup), and each process of `up` has its own. 10 leaves a learner little of a machine
-    that is busy throughout."""
+    one only (man 7 sched, autogroup), and each process of `up` has its own. It leaves a learner little of a machine
+    that is busy throughout; so `up --world` takes 0 unless it is set."""
     log_retention_seconds: float = Field(default=3600.0, ge=0)
     """How long the SQL event log keeps records that ingest has committed."""
 

@@ -48,7 +48,8 @@ def running(folder: Path, world: WorldSpec, *, on_kafka: bool) -> Iterator[Whole
         PartUnavailableError, PartFailedError: Kafka or PostgreSQL cannot be had, or something does not come up.
     """
     with ExitStack() as parts:
-        settings = Settings(data=folder / "data", loop=world.loop_path)
+        # Shoppers on the same machine leave no core idle, and the learner is judged too.
+        settings = Settings(data=folder / "data", loop=world.loop_path, train_session_nice=0)
         if on_kafka:
             kafka = parts.enter_context(LocalKafka(folder / "kafka"))
             postgresql = parts.enter_context(LocalPostgres(folder / "postgresql"))

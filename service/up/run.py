@@ -126,8 +126,15 @@ class Run:
         listener = self._listener.fileno()
         self._supervisor.start("serve", self._command("serve", "--listener", str(listener)), files=[listener])
         self._supervisor.start("ingest", self._command("ingest", *self._metrics(0)))
-        self._supervisor.start("train", self._command("train", *self._metrics(1)))
+        self._supervisor.start("train", self._train())
         self._watch.start()
+
+    def _train(self) -> list[str]:
+        """Shoppers take all that is left of a machine, so that beside them a learner that yields would not learn."""
+        command = self._command("train", *self._metrics(1))
+        if self._plan.world is None or "train_session_nice" in self._settings.model_fields_set:
+            return command
+        return ["env", "STEADYRANK_TRAIN_SESSION_NICE=0", *command]
 
     def _command(self, name: str, *options: str) -> list[str]:
         common = ("--data", str(self._settings.data.absolute()), "--loop", str(self._settings.loop.absolute()))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import socket
 import sys
@@ -55,6 +56,8 @@ def ingest(options: argparse.Namespace, stop: Event) -> None:
 
 
 def train(options: argparse.Namespace, stop: Event) -> None:
+    sys.stdout.write(f"niceness {os.environ.get('STEADYRANK_TRAIN_SESSION_NICE')}\n")
+    sys.stdout.flush()
     stop.wait()
 
 

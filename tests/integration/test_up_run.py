@@ -137,6 +137,20 @@ def test_without_a_world_the_ranker_is_asked(up: Up) -> None:
     assert "shoppers" not in report["restarts"]
 
 
+@pytest.mark.parametrize(
+    ("world", "given", "found"), [("fake", None, "0"), ("fake", "5", "5"), (None, None, "None"), (None, "5", "5")]
+)
+def test_a_learner_beside_shoppers_does_not_yield_unless_told(
+    up: Up, monkeypatch: pytest.MonkeyPatch, world: str | None, given: str | None, found: str
+) -> None:
+    monkeypatch.delenv("STEADYRANK_TRAIN_SESSION_NICE", raising=False)
+    if given is not None:
+        monkeypatch.setenv("STEADYRANK_TRAIN_SESSION_NICE", given)
+    up.settings = Settings.from_environment(data=up.settings.data, loop=LOOP, port=0)
+    assert up(world=world) == 0
+    assert f"niceness {found}\n" in (up.settings.data / "logs" / "train.log").read_text()
+
+
 def test_it_starts_nothing_beside_another(up: Up) -> None:
     with locked(up.settings.data), pytest.raises(UpError, match="already"):
         up()
