@@ -2,7 +2,13 @@
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 # Tests run beside servers of their own: with a thread a core, torch would wait for its own threads most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A machine that is busy elsewhere is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 pytest_plugins = ["tests.parts"]
