@@ -94,11 +94,10 @@ def test_when_the_log_is_silent_the_spool_takes_over_after_the_patience_and_then
         made.writer.is_held = True
         started = time.monotonic()
         assert await made.append(1) == ["spool"]
-        assert time.monotonic() - started >= 0.5
-        assert made.log.trouble == "it did not acknowledge within 0.5 s"
-        started = time.monotonic()
+        assert time.monotonic() - started >= 0.2
+        assert made.log.trouble == "it did not acknowledge within 0.2 s"
         assert await made.append(*range(2, 12)) == ["spool"] * 10
-        assert time.monotonic() - started < 10 * 0.5  # which the patience of all would take; the disk takes some, too
+        assert set(made.logged()) == {1}  # the log was not asked for the others: there was nothing to wait for
         await until(lambda: made.logged() == [1, 1])  # the relay tries it, and nothing else
         made.writer.is_held = False
         made.writer.settle()
@@ -106,7 +105,7 @@ def test_when_the_log_is_silent_the_spool_takes_over_after_the_patience_and_then
         await until(lambda: made.count("spool_bytes") == 0)
         assert made.logged() == [1, *range(1, 12)]
 
-    run(test, Made(tmp_path, patience_seconds=0.5))
+    run(test, Made(tmp_path, patience_seconds=0.2))
 
 
 def test_once_the_log_is_back_new_records_go_to_it_while_the_spool_drains(tmp_path: Path) -> None:
@@ -184,10 +183,9 @@ def test_a_full_spool_refuses_at_once_and_the_log_is_found_again(tmp_path: Path)
     async def test(made: Made) -> None:
         made.writer.is_held = True
         assert await made.append(1) == ["spool"]
-        started = time.monotonic()
         with pytest.raises(LogUnavailableError, match="the spool is full"):
             await made.append(2)
-        assert time.monotonic() - started < 1.0
+        assert set(made.logged()) == {1}
         made.writer.is_held = False
         made.writer.settle()
         await until(lambda: made.log.trouble is None and made.count("spool_bytes") == 0)
