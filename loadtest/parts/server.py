@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 from loadtest.parts.process import Mortal, ProcessTree
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0  # a JVM on a busy machine
 _STOP_SECONDS = 30.0
 _TAIL_BYTES = 3000
 
@@ -81,7 +81,7 @@ class LocalServer(Mortal, ABC):
 
         Raises:
             PartUnavailableError: what it needs is not on this machine.
-            PartFailedError: it ended, or did not answer in a minute, or another server has its port.
+            PartFailedError: it ended, or did not answer in three minutes, or another server has its port.
         """
         if not self.is_running:
             if self._listens():  # it would be taken for ours

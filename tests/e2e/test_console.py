@@ -14,6 +14,9 @@ from tests.e2e.fake_ranker import Data, FakeRanker, lively, newborn, policy
 
 pytestmark = pytest.mark.slow
 
+PATIENCE_MILLISECONDS = 30_000
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+
 WATCH_CSP = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
@@ -59,7 +62,7 @@ def console(browser: Browser, ranker: FakeRanker) -> Iterator[Console]:
     """Whatever a test does, at its end the page has broken no rule of its own policy and logged no error."""
     with browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC") as context:
         context.add_init_script(WATCH_CSP)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         console = Console(context.new_page(), ranker.url)
         console.page.on("console", console.hear)
         console.page.on("pageerror", lambda error: console.errors.append(str(error)))

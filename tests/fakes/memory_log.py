@@ -62,10 +62,14 @@ class MemoryLog:
                 if each.record.offset >= below or each.record.appended_at >= appended_before
             ]
 
-    def wait(self, seconds: float) -> bool:
-        """For the next append; False if there was none."""
+    def num_appended(self) -> int:
         with self._changed:
-            return self._changed.wait(seconds)
+            return sum(self._next_offsets.values())
+
+    def wait(self, num_appended: int, seconds: float) -> bool:
+        """Until there are more than so many; False if there are not."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.num_appended() > num_appended, seconds)
 
 
 class MemoryLogWriter:
@@ -134,8 +138,10 @@ class MemoryLogReader:
     def poll(self, max_records: int, timeout_seconds: float) -> Poll:
         if self.is_away:
             raise LogUnavailableError("the log is away")
+        num_appended = self._log.num_appended()  # before it reads: what comes meanwhile is not to be slept through
         records = self._read(max_records)
-        while not records and self._is_patient and self._log.wait(timeout_seconds):
+        while not records and self._is_patient and self._log.wait(num_appended, timeout_seconds):
+            num_appended = self._log.num_appended()
             records = self._read(max_records)
         return Poll(records, dict(self._read_up_to))
 

@@ -43,7 +43,7 @@ def produce(broker: LocalKafka, *values: bytes) -> None:
     """Returns when all are acknowledged."""
     producer = KafkaProducer(bootstrap_servers=broker.servers, max_request_size=16 << 20)
     for future in [producer.send("t", value) for value in values]:
-        future.get(timeout=20)
+        future.get(timeout=60)
     producer.close()
 
 
@@ -57,13 +57,13 @@ def consume(broker: LocalKafka, num: int) -> list[bytes]:
         values.extend(record.value for records in polled.values() for record in records)
         return len(polled)
 
-    assert wait_until(lambda: poll() == 0 and len(values) >= num, 20), f"{len(values)} of {num}"
+    assert wait_until(lambda: poll() == 0 and len(values) >= num, 60), f"{len(values)} of {num}"
     consumer.close()
     return sorted(values)
 
 
 def connect(server: LocalPostgres) -> psycopg.Connection:
-    return psycopg.connect(server.url("postgres").replace("+psycopg", ""), connect_timeout=2)
+    return psycopg.connect(server.url("postgres").replace("+psycopg", ""), connect_timeout=5)
 
 
 def is_stopped(server: LocalServer) -> bool:
@@ -168,12 +168,12 @@ def test_processes_end_with_the_process_that_started_them(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     pid = int(done.stdout)
-    assert wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", 10)
+    assert wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", 60)
 
 
 def test_what_does_not_end_when_asked_is_killed(tmp_path: Path) -> None:
     tree = ProcessTree(["sh", "-c", "trap 'echo no' TERM; echo deaf; while :; do sleep 0.05; done"], tmp_path / "log")
-    assert wait_until(lambda: "deaf" in (tmp_path / "log").read_text(), 10)
+    assert wait_until(lambda: "deaf" in (tmp_path / "log").read_text(), 60)
     tree.terminate(signal.SIGTERM, 0.3)
     tree.kill()  # as often as one likes
     assert not tree.is_running

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from loadtest.parts.server import free_port
 from schemas.messages import RecommendRequest
 from simulators import shoppers
 from simulators.product_client import ProductClient, ServerError
@@ -227,8 +228,7 @@ def test_shoppers_wait_for_a_server_that_goes_away_and_comes_back() -> None:
     counts: list[int] = []
 
     async def main() -> Tally:
-        async with server.running() as url:
-            port = int(url.rsplit(":", 1)[1])
+        async with server.running(port := free_port()) as url:
             driving = asyncio.create_task(drive(Shop(0), url, server.stop, HABITS, report=lambda _: None))
             await server.reaches(50)
         counts.append(len(server.decisions))
@@ -283,7 +283,7 @@ def test_a_stop_does_not_wait_for_a_server_that_is_gone(monkeypatch: pytest.Monk
     async def main() -> Tally:
         async with server.running() as url:
             asyncio.get_running_loop().call_later(0.2, server.stop.set)
-            return await asyncio.wait_for(drive(Shop(0), url, server.stop, HABITS, report=lambda _: None), 10)
+            return await asyncio.wait_for(drive(Shop(0), url, server.stop, HABITS, report=lambda _: None), 60)
 
     assert asyncio.run(main()).decisions == 0
 
@@ -315,11 +315,7 @@ def test_retry_after_is_heeded_within_reason(
 
 @pytest.fixture
 def unused_port() -> int:
-    async def find() -> int:
-        async with FakeServer().running() as url:
-            return int(url.rsplit(":", 1)[1])
-
-    return asyncio.run(find())
+    return free_port()
 
 
 # ------------------------------------------------------------------ pace
@@ -354,8 +350,9 @@ def test_the_pace_spaces_decisions_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sigterm_ends_the_process_in_good_order() -> None:
     server = FakeServer()
     code = (
-        "import sys; from simulators.shoppers import run_shoppers; from simulators.worlds import parse_world;"
-        "run_shoppers(parse_world('shop'), sys.argv[1], num_shoppers=5)"
+        "import sys; from simulators import shoppers; from simulators.worlds import parse_world;"
+        "shoppers.DRAIN_SECONDS = 60.0;"
+        "shoppers.run_shoppers(parse_world('shop'), sys.argv[1], num_shoppers=5)"
     )
 
     async def main() -> tuple[int, list[dict[str, Any]]]:
@@ -363,7 +360,7 @@ def test_sigterm_ends_the_process_in_good_order() -> None:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", code, url, cwd=ROOT, stdout=subprocess.PIPE
             )
-            await server.reaches(100)
+            await asyncio.wait_for(server.reaches(100), 60)
             process.send_signal(signal.SIGTERM)
             out, _ = await process.communicate()
             assert process.returncode is not None

@@ -16,7 +16,7 @@ import pytest
 
 from schemas.loop_file import read_loop
 from schemas.settings import Settings
-from service.up import run
+from service.up import ranker, run
 from service.up.preflight import UpError, locked
 from service.up.run import INTERRUPTED, MISSING, Plan, run_up
 
@@ -45,6 +45,14 @@ class Up:
         return self.out.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the children take their time to start, to answer and to end."""
+    monkeypatch.setattr(ranker, "_TIMEOUT_SECONDS", 30.0)
+    for name in ("KILL_AFTER_SECONDS", "DRAIN_SECONDS", "QUIET_SECONDS"):
+        monkeypatch.setattr(run, name, 60.0)
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Up:
     return Up(tmp_path)
@@ -54,7 +62,7 @@ def meanwhile(up: Up, do: Callable[[], object], when: str) -> Thread:
     """Does something once `when` was said."""
 
     def wait() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not re.search(when, up.said()) and time.monotonic() < deadline:
             time.sleep(0.02)
         do()

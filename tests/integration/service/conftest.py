@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from schemas.loop_file import Loop
 from schemas.messages import Decision, FeedbackEvent
 from schemas.settings import Settings
+from service import decision_log
 from service.app import create_app
 from service.bootstrap import make_parts
 from storage.database import migrate, open_store
@@ -57,7 +58,7 @@ class LocalRanker:
     def put_items(self, *items: dict[str, Any]) -> None:
         assert self.ask("PUT", "/items", json=items).status_code == 200
 
-    def wait_for(self, happened: Callable[[], object], seconds: float = 10.0) -> None:
+    def wait_for(self, happened: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < deadline, "it did not happen"
@@ -93,24 +94,31 @@ class LocalRanker:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, busy_seconds: float = 5.0) -> Iterator[None]:
     """A SQLite file that nobody else can read or write, as a restore or a stuck backup would have it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-    connection.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.execute("PRAGMA locking_mode=NORMAL")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only then the lock is let go
-        connection.close()
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=busy_seconds)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+            connection.execute("PRAGMA locking_mode=NORMAL")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only then the lock is let go
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its end a ranker waits for the disk as long as it takes."""
+    monkeypatch.setattr(decision_log, "_FINISH_BY_LOG_SECONDS", 30.0)
+    monkeypatch.setattr(decision_log, "FINISH_SECONDS", 60.0)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path, champion_poll_seconds=0.02, items_poll_seconds=0.02)
+    """A log that takes its time on a busy disk is not silent: what it took must not go to the spool as well."""
+    return Settings(data=tmp_path, champion_poll_seconds=0.02, items_poll_seconds=0.02, log_patience_seconds=30)
 
 
 @pytest.fixture

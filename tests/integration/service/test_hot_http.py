@@ -41,7 +41,10 @@ class Echo:
         await send_reply(send, Reply(200, b"asgi " + body))
 
 
-async def served(echo: Echo, ask: Callable[[int], Awaitable[None]]) -> None:
+async def served(
+    echo: Echo, ask: Callable[[int], Awaitable[None]], *, at_end: Callable[[], None] = lambda: None
+) -> None:
+    """Calls `at_end` once the server has been told to end."""
     protocol = hot_protocol({b"/echo": echo.hot})
     config = uvicorn.Config(echo, loop="none", http=protocol, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
@@ -51,6 +54,9 @@ async def served(echo: Echo, ask: Callable[[int], Awaitable[None]]) -> None:
             await ask(listener.getsockname()[1])
         finally:
             server.should_exit = True
+            while listener.fileno() != -1 and not serving.done():  # noqa: ASYNC110 (a socket tells nobody)
+                await asyncio.sleep(0.01)
+            at_end()
             await serving
 
 
@@ -69,7 +75,7 @@ def by_http_client(echo: Echo, ask: Callable[[HTTPConnection], None]) -> None:
 
 @contextmanager
 def connected(port: int) -> Iterator[HTTPConnection]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         yield connection
     finally:
@@ -130,7 +136,7 @@ async def exchanged(port: int, sent: bytes) -> bytes:
     """All that comes back until the server hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    received = await asyncio.wait_for(reader.read(), 10)
+    received = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return received
 
@@ -188,10 +194,12 @@ def test_at_the_end_what_was_asked_is_answered_and_the_connection_closed() -> No
     async def ask(port: int) -> None:
         received.append(asyncio.create_task(exchanged(port, request())))
         await echo.asked.wait()
-        asyncio.get_running_loop().call_later(0.3, echo.waiting.pop())  # the server is told to end before that
+
+    def answer_at_last() -> None:
+        echo.waiting.pop()()
 
     async def main() -> None:
-        await served(echo, ask)
+        await served(echo, ask, at_end=answer_at_last)
         answer = await received[0]
         assert answer.endswith(b"hot " + BODY)
         assert b"\r\nconnection: close\r\n" in answer

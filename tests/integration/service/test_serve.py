@@ -25,12 +25,15 @@ from tests.integration.service.conftest import locked
 
 ROOT = Path(__file__).parents[3]
 LOOP_FILE = ROOT / "schemas" / "loop.toml"
+PATIENCE_SECONDS = 60.0
 START = """
 import json, logging, sys
 from pathlib import Path
 from schemas.loop_file import read_loop
 from schemas.settings import Settings
+from service import decision_log
 from service.serve import run_serve
+decision_log._FINISH_BY_LOG_SECONDS, decision_log.FINISH_SECONDS = 30, 60
 logging.basicConfig(level=logging.INFO)
 settings = Settings(data=Path(sys.argv[1]), port=0, **json.loads(sys.argv[3]))
 run_serve(settings, read_loop(Path(sys.argv[2])))
@@ -43,7 +46,13 @@ def process(
     data: Path, *, decision_log_seconds: float = 5.0, is_durable: bool = False
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The ranker as a process of its own, answering; yields it and its URL."""
-    settings = json.dumps({"decision_log_seconds": decision_log_seconds, "durable_decisions": is_durable})
+    settings = json.dumps(
+        {
+            "decision_log_seconds": decision_log_seconds,
+            "durable_decisions": is_durable,
+            "log_patience_seconds": 30,  # on a busy disk a log that takes its time is not silent
+        }
+    )
     command = [sys.executable, "-W", "error", "-c", START, str(data), str(LOOP_FILE), settings]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
         try:
@@ -56,9 +65,10 @@ def process(
 
 
 def wait_until_ready(url: str) -> None:
-    for _ in range(1_000):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
         try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
+            if httpx.get(f"{url}/readyz", timeout=PATIENCE_SECONDS).status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -69,11 +79,15 @@ def wait_until_ready(url: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_end_it_logs_the_last_decisions_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
     with process(tmp_path) as (child, url):
-        answers = [httpx.post(f"{url}/recommend", json={"candidates": ["a", "b"]}) for _ in range(10)]
+        answers = [recommend(url) for _ in range(10)]
         assert [answer.status_code for answer in answers] == [200] * 10
         child.send_signal(number)
-        assert child.wait(10) == 0
+        assert child.wait(PATIENCE_SECONDS) == 0
     assert num_logged(tmp_path) == 10
+
+
+def recommend(url: str) -> httpx.Response:
+    return httpx.post(f"{url}/recommend", json={"candidates": ["a", "b"]}, timeout=PATIENCE_SECONDS)
 
 
 def num_logged(data: Path) -> int:
@@ -85,9 +99,9 @@ def test_killed_it_loses_no_feedback_that_it_acknowledged(tmp_path: Path) -> Non
     with process(tmp_path) as (child, url):
         for i in range(20):
             event = {"decision_id": "d", "kind": "click", "event_id": f"e{i}"}
-            assert httpx.post(f"{url}/feedback", json=event).status_code == 202
+            assert httpx.post(f"{url}/feedback", json=event, timeout=PATIENCE_SECONDS).status_code == 202
         os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+        child.wait(PATIENCE_SECONDS)
     found = logged(tmp_path)
     assert all(f'"e{i}"'.encode() in found for i in range(20))
 
@@ -101,7 +115,8 @@ def logged(data: Path) -> bytes:
 
 
 def wait_until_relayed(data: Path) -> None:
-    for _ in range(1_000):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
         if not list((data / "spool").iterdir()):
             return
         time.sleep(0.02)
@@ -114,10 +129,10 @@ def test_killed_in_an_outage_it_loses_nothing_that_it_acknowledged(tmp_path: Pat
     with process(tmp_path) as (child, url), locked(tmp_path / "events.db"):
         for i in range(20):
             event = {"decision_id": "d", "kind": "click", "event_id": f"e{i}"}
-            accepted = httpx.post(f"{url}/feedback", json=event, timeout=10)
+            accepted = httpx.post(f"{url}/feedback", json=event, timeout=PATIENCE_SECONDS)
             assert (accepted.status_code, accepted.json()) == (202, {"accepted": 1, "spooled": 1})
         os.kill(child.pid, signal.SIGKILL)
-        child.wait(10)
+        child.wait(PATIENCE_SECONDS)
     assert b'"e0"' not in logged(tmp_path)
     with process(tmp_path):
         wait_until_relayed(tmp_path)
@@ -129,14 +144,14 @@ def test_killed_in_an_outage_it_loses_nothing_that_it_acknowledged(tmp_path: Pat
 def test_killed_it_loses_only_decisions_that_were_not_acknowledged_yet(tmp_path: Path) -> None:
     """Those of the last 20 ms, and of as long as the log's acknowledgement takes: here 2 s, for a busy disk."""
     answered: dict[str, float] = {}
-    with process(tmp_path, decision_log_seconds=0.02) as (child, url), httpx.Client() as client:
+    with process(tmp_path, decision_log_seconds=0.02) as (child, url), httpx.Client(timeout=30) as client:
         started = time.monotonic()
         while time.monotonic() < started + 3:
             answer = client.post(f"{url}/recommend", json={"candidates": ["a", "b"]})
             answered[answer.json()["decision_id"]] = time.monotonic()
         os.kill(child.pid, signal.SIGKILL)
         killed = time.monotonic()
-        child.wait(10)
+        child.wait(PATIENCE_SECONDS)
     found = logged(tmp_path)
     lost = [at for decision_id, at in answered.items() if f'"{decision_id}"'.encode() not in found]
     assert all(at > killed - 2 for at in lost)
@@ -148,9 +163,9 @@ def test_killed_it_loses_only_decisions_that_were_not_acknowledged_yet(tmp_path:
 def test_killed_right_after_an_answer_it_loses_no_durable_decision(tmp_path: Path, is_log_away: bool) -> None:
     with process(tmp_path, is_durable=True) as (child, url):
         with locked(tmp_path / "events.db") if is_log_away else nullcontext():
-            asked = [httpx.post(f"{url}/recommend", json={"candidates": ["a", "b"]}, timeout=10) for _ in range(20)]
+            asked = [recommend(url) for _ in range(20)]
             os.kill(child.pid, signal.SIGKILL)
-            child.wait(10)
+            child.wait(PATIENCE_SECONDS)
         ids = [answer.json()["decision_id"] for answer in asked]
     if is_log_away:
         with process(tmp_path):
@@ -168,9 +183,14 @@ def test_a_port_that_is_taken_is_a_mistake_of_the_settings(tmp_path: Path, loop:
 
 def test_a_client_that_sends_too_much_hears_413_on_a_real_socket(tmp_path: Path) -> None:
     with process(tmp_path) as (_, url):
-        large = httpx.put(f"{url}/items", content=b" " * (20 << 20), headers={"content-type": "application/json"})
+        large = httpx.put(
+            f"{url}/items",
+            content=b" " * (20 << 20),
+            headers={"content-type": "application/json"},
+            timeout=PATIENCE_SECONDS,
+        )
         assert large.status_code == 413
-        assert httpx.post(f"{url}/recommend", json={"candidates": ["a"]}).status_code == 200
+        assert recommend(url).status_code == 200
 
 
 def test_a_crowd_of_connections_is_taken_in_a_few_turns_of_the_loop() -> None:

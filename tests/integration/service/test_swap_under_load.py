@@ -38,7 +38,7 @@ def serving(settings: Settings, loop: Loop) -> Iterator[str]:
         yield url
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -97,7 +97,7 @@ def has_acted(version: str, answers: list[dict[str, Any]]) -> bool:
 
 
 async def until(happened: Callable[[], bool], clients: list[asyncio.Task[None]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not happened():
             assert not any(client.done() for client in clients), "a client failed"
             await asyncio.sleep(0.002)

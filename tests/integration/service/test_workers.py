@@ -16,7 +16,7 @@ import psutil  # type: ignore[import-untyped]  # it brings no types
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.service.test_serve import LOOP_FILE, ROOT, wait_until_ready
+from tests.integration.service.test_serve import LOOP_FILE, PATIENCE_SECONDS, ROOT, wait_until_ready
 
 SERVE = [sys.executable, "-W", "error", str(ROOT / "steadyrank.py"), "serve", "--loop", str(LOOP_FILE), "--port", "0"]
 
@@ -38,7 +38,8 @@ def workers(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    for _ in range(500):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
         if happened():
             return
         time.sleep(0.02)
@@ -60,7 +61,7 @@ def answering(url: str) -> set[int]:
 
 
 def decisions(url: str) -> float:
-    families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).text)
     samples = [sample for family in families for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == "steadyrank_decisions_total")
 
@@ -80,17 +81,17 @@ def test_two_share_a_port_and_their_metrics_and_one_that_dies_is_restarted(tmp_p
     with workers(tmp_path) as (parent, url):
         first, second = sorted(answering(url))
         assert ask(url, 40) == [200] * 40
-        time.sleep(1.2)  # each writes what it counted every second
+        wait_for(lambda: decisions(url) >= 40)  # each writes what it counted every second
         assert decisions(url) == 40
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: len(psutil.Process(parent.pid).children()) == 2 and len(answering(url)) == 2)
         assert first not in answering(url)
         assert second in answering(url)
         assert ask(url, 20) == [200] * 20
-        time.sleep(1.2)
+        wait_for(lambda: decisions(url) >= 60)
         assert decisions(url) == 60
         parent.send_signal(signal.SIGTERM)
-        assert parent.wait(10) == 0
+        assert parent.wait(PATIENCE_SECONDS) == 0
         assert not psutil.pid_exists(second)
 
 

@@ -1,8 +1,9 @@
 """Logs in a real Kafka for tests: each with topics of its own, and what tests do with writers and readers."""
 
+import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from storage.kafka_client import connect
 from storage.kafka_reader import KafkaEventLogReader
 from storage.kafka_writer import KafkaEventLogWriter
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 QUIET_SECONDS = 1.5
 
 
@@ -93,11 +94,19 @@ def append_in_the_end(writer: KafkaEventLogWriter, value: bytes) -> None:
     assert wait_until(lambda: writer.append("feedback", value).exception(WAIT_SECONDS) is None, WAIT_SECONDS)
 
 
+def polls(reader: KafkaEventLogReader, max_records: int) -> Iterator[list[Record]]:
+    """Until all that is in the log by now was read: a poll that finds nothing may only have been too short."""
+    begun_at, deadline = time.time(), time.monotonic() + WAIT_SECONDS
+    read_up_to = -math.inf
+    while read_up_to < begun_at:
+        assert time.monotonic() < deadline, "the end was not reached"
+        poll = reader.poll(max_records, 0.3)
+        read_up_to = min(poll.read_up_to.values(), default=-math.inf)
+        yield poll.records
+
+
 def read_all(reader: KafkaEventLogReader) -> list[Record]:
-    found: list[Record] = []
-    while records := reader.poll(1_000, QUIET_SECONDS).records:
-        found += records
-    return found
+    return [record for records in polls(reader, 1_000) for record in records]
 
 
 def numbers(count: int) -> list[bytes]:

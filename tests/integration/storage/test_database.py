@@ -76,7 +76,7 @@ def test_a_migrated_store_starts_without_alembic(engine: Engine, store_url: str)
 
 
 def test_many_processes_may_migrate_a_new_store_at_once(store_url: str) -> None:
-    code = f"from storage.database import migrate; migrate({store_url!r})"
+    code = f"from storage.database import migrate; migrate({store_url!r}, busy_seconds=60)"
     processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
 
@@ -161,12 +161,13 @@ def test_a_reading_is_of_one_snapshot(engine: Engine) -> None:
     assert num_revisions(engine) == 1
 
 
-def test_revisions_are_distinct_and_in_the_order_of_commits(engine: Engine) -> None:
+def test_revisions_are_distinct_and_in_the_order_of_commits(engine: Engine, store_url: str) -> None:
     taken: list[int] = []
+    patient = open_store(store_url, busy_seconds=60)
 
     def take() -> None:
         for _ in range(25):
-            with writing(engine) as connection:
+            with writing(patient) as connection:
                 taken.append(next_revision(connection, "x"))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
@@ -174,6 +175,7 @@ def test_revisions_are_distinct_and_in_the_order_of_commits(engine: Engine) -> N
         thread.start()
     for thread in threads:
         thread.join()
+    patient.dispose()
     assert taken == list(range(1, 101))
 
 

@@ -16,7 +16,8 @@ from kafka.admin import ConfigResource  # type: ignore[import-untyped]  # the sa
 from kafka.structs import TopicPartition  # type: ignore[import-untyped]  # the same
 
 from loadtest.parts.process import wait_until
-from storage import kafka_client, kafka_reader
+from schemas.settings import Settings
+from storage import kafka_client, kafka_reader, kafka_writer
 from storage.event_log import LogUnavailableError, Partition, Poll, RecordTooLargeError
 from storage.kafka_reader import KafkaEventLogReader
 from storage.kafka_topics import make_topics
@@ -27,6 +28,7 @@ from tests.integration.storage.kafka_logs import (
     append,
     numbers,
     poll_until,
+    polls,
     read_all,
     settings_of,
 )
@@ -41,6 +43,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker on a busy machine takes its time to answer."""
+    monkeypatch.setattr(kafka_reader, "_ANSWER_SECONDS", 20.0)
 
 
 @pytest.fixture
@@ -157,14 +165,22 @@ def test_records_of_several_mebibytes_pass_and_larger_ones_fail_at_once(log: Ope
     assert [record.value for record in read_all(log.placed_reader())] == [large, b"small"]
 
 
-def test_what_waits_for_kafka_is_bounded(log: Opened) -> None:
+def test_what_waits_for_kafka_is_bounded(log: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_connect = threading.Event()
+
+    def make_topics_when_told(settings: Settings) -> dict[str, int]:
+        assert may_connect.wait(WAIT_SECONDS)
+        return make_topics(settings)
+
+    monkeypatch.setattr(kafka_writer, "make_topics", make_topics_when_told)
     writer = log.writer()
-    futures = [writer.append("feedback", b"x" * (1 << 20)) for _ in range(64)]  # sooner than it can connect
+    futures = [writer.append("feedback", b"x" * (1 << 20)) for _ in range(64)]
     refused = [future for future in futures if future.done()]
     assert len(futures) - len(refused) <= 32
     for future in refused:
         with pytest.raises(LogUnavailableError, match="bytes wait for Kafka already"):
             future.result(0)
+    may_connect.set()
     for future in set(futures).difference(refused):
         future.result(WAIT_SECONDS)
     append(writer, b"there is room again")
@@ -251,9 +267,7 @@ def test_a_poll_holds_no_more_than_some_fetches_however_large_the_records(wide_l
     for _ in range(12):
         append(writer, large)
     reader = wide_log.placed_reader()
-    sizes = []
-    while records := reader.poll(200, QUIET_SECONDS).records:
-        sizes.append(sum(len(record.value) for record in records))
+    sizes = [sum(len(record.value) for record in records) for records in polls(reader, 200)]
     assert sum(sizes) == 12 * len(large)
     assert max(sizes) <= (16 << 20) + len(large)
 

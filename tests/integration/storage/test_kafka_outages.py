@@ -26,7 +26,7 @@ from tests.integration.storage.kafka_logs import (
 
 pytestmark = pytest.mark.slow
 
-SOON_SECONDS = 0.2
+SOON_SECONDS = 1.0
 """What an append takes at most on a busy machine; it waits for nothing."""
 
 
@@ -156,7 +156,7 @@ def test_closing_does_not_wait_long_for_a_broker_that_is_frozen(log: Opened, mor
     futures = [writer.append("feedback", value) for value in numbers(10)]
     started_at = time.monotonic()
     writer.close()
-    assert time.monotonic() - started_at < WAIT_SECONDS / 2
+    assert time.monotonic() - started_at < 20
     assert all(isinstance(future.exception(0), LogUnavailableError) for future in futures)
 
 

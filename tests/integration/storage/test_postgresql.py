@@ -190,7 +190,7 @@ def test_the_event_log_keeps_order_and_times_there_too(postgresql_url: str) -> N
     times = iter([1_000.0, 400.0, 1_001.5])
     writer = SqlEventLogWriter(postgresql_url, lambda: next(times))
     for value in (b"a", b"b", b"c"):
-        writer.append("feedback", value).result(10)
+        writer.append("feedback", value).result(60)
     writer.close()
     reader = SqlEventLogReader(postgresql_url, clock=time.time)
     records = reader.poll(10, 0).records

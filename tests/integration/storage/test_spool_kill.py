@@ -10,6 +10,8 @@ from storage.spool import Spool
 
 ROOT = Path(__file__).parents[3]
 NUM_KILLS = 8
+MIN_ACKNOWLEDGED = 11
+"""By each before it is killed, however slow the disk."""
 WORKER = """
 import os, sys, time
 from collections import deque
@@ -31,10 +33,10 @@ def killed_worker(folder: Path, first: int, seconds: float) -> list[int]:
     command = [sys.executable, "-c", WORKER, str(folder), str(first)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
-        started = child.stdout.readline()
+        begun = b"".join(child.stdout.readline() for _ in range(MIN_ACKNOWLEDGED))
         time.sleep(seconds)
         child.kill()
-        return [int(line) for line in (started + child.stdout.read()).splitlines()]
+        return [int(line) for line in (begun + child.stdout.read()).splitlines()]
 
 
 def test_what_was_acknowledged_outlives_every_kill(tmp_path: Path) -> None:

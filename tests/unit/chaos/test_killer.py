@@ -47,7 +47,7 @@ class FakeCluster:
 def run_until(cluster: FakeCluster, is_enough: Callable[[Killer], object]) -> Killer:
     killer = Killer(cast("Cluster", cluster), 3, 0.01, sleep=lambda _: None)
     killer.start()
-    assert wait_until(lambda: is_enough(killer), 20)
+    assert wait_until(lambda: is_enough(killer), 60)
     killer.stop()
     return killer
 

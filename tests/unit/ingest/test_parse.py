@@ -128,9 +128,9 @@ def test_what_has_not_even_the_outline_of_an_array_is_one_dead_letter(value: byt
     "value", [b'["' + b'\\"' * 200_000, b"[" * 200_000, b"[{]" * 100_000, b"[NaN" + b',"' * 200_000]
 )
 def test_garbage_is_judged_in_time_that_grows_with_its_length(value: bytes) -> None:
-    started_at = time.process_time()
+    started_at = time.thread_time()  # that of others in this process is not its own
     assert parse_one(value).dead_letters
-    assert time.process_time() - started_at < 3
+    assert time.thread_time() - started_at < 3
 
 
 @pytest.mark.parametrize(

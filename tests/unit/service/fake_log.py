@@ -60,6 +60,6 @@ class FakeLog:
 
 
 async def until(happened: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 (the log tells nobody)
             await asyncio.sleep(0.001)

@@ -21,9 +21,12 @@ MAX_BYTES = 4 << 20
 
 
 class Made:
-    """A durable log on a log that the test settles. Without a folder it has no spool."""
+    """A durable log on a log that the test settles. Without a folder it has no spool.
 
-    def __init__(self, folder: Path | None, *, max_bytes: int = MAX_BYTES, patience_seconds: float = 0.05) -> None:
+    It is patient unless told otherwise: a log that answers is not to count as silent on a busy machine.
+    """
+
+    def __init__(self, folder: Path | None, *, max_bytes: int = MAX_BYTES, patience_seconds: float = 30) -> None:
         self.writer = FakeLog()
         self.registry = CollectorRegistry()
         self.spool = None if folder is None else Spool(folder, max_bytes, time.time)
@@ -93,9 +96,8 @@ def test_when_the_log_is_silent_the_spool_takes_over_after_the_patience_and_then
         assert await made.append(1) == ["spool"]
         assert time.monotonic() - started >= 0.2
         assert made.log.trouble == "it did not acknowledge within 0.2 s"
-        started = time.monotonic()
         assert await made.append(*range(2, 12)) == ["spool"] * 10
-        assert time.monotonic() - started < 0.2
+        assert set(made.logged()) == {1}  # the log was not asked for the others: there was nothing to wait for
         await until(lambda: made.logged() == [1, 1])  # the relay tries it, and nothing else
         made.writer.is_held = False
         made.writer.settle()
@@ -121,7 +123,7 @@ def test_once_the_log_is_back_new_records_go_to_it_while_the_spool_drains(tmp_pa
         made.writer.settle()
         assert await appending == ["log"]
 
-    run(test, Made(tmp_path, patience_seconds=10))
+    run(test, Made(tmp_path))
 
 
 def test_nothing_is_lost_when_the_log_fails_halfway_through_the_spool(tmp_path: Path) -> None:
@@ -181,17 +183,16 @@ def test_a_full_spool_refuses_at_once_and_the_log_is_found_again(tmp_path: Path)
     async def test(made: Made) -> None:
         made.writer.is_held = True
         assert await made.append(1) == ["spool"]
-        started = time.monotonic()
         with pytest.raises(LogUnavailableError, match="the spool is full"):
             await made.append(2)
-        assert time.monotonic() - started < 0.2
+        assert set(made.logged()) == {1}
         made.writer.is_held = False
         made.writer.settle()
         await until(lambda: made.log.trouble is None and made.count("spool_bytes") == 0)
         assert await made.append(3) == ["log"]
         assert made.logged() == [1, 1, 3]
 
-    run(test, Made(tmp_path, max_bytes=30, patience_seconds=0.2))
+    run(test, Made(tmp_path, max_bytes=30, patience_seconds=1.0))
 
 
 def test_while_the_log_is_silent_and_there_is_no_spool_one_probe_is_under_way(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_while_the_log_is_silent_and_there_is_no_spool_one_probe_is_under_way(tm
         await asyncio.sleep(0.05)
         assert [append.value for append in made.writer.appends] == [b"[1]", b"[]"]
 
-    run(test, Made(None))
+    run(test, Made(None, patience_seconds=0.05))
 
 
 def test_a_record_that_the_log_never_takes_is_refused_and_the_log_is_not_away(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_one_in_the_spool_that_the_log_never_takes_is_kept_aside_and_the_others_
 def test_what_another_worker_left_is_relayed_from_the_start(tmp_path: Path) -> None:
     left = Spool(tmp_path, MAX_BYTES, time.time)
     for number in (1, 2):
-        left.append("feedback", b"[%d]" % number).result(timeout=10)
+        left.append("feedback", b"[%d]" % number).result(timeout=60)
     left.close()
 
     async def test(made: Made) -> None:

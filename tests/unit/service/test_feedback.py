@@ -108,12 +108,12 @@ def test_a_list_has_at_most_a_thousand_events_and_may_be_empty() -> None:
 class Intake:
     """Without a folder there is no spool."""
 
-    def __init__(self, folder: Path | None = None, *, max_bytes: int = 1 << 20) -> None:
+    def __init__(self, folder: Path | None = None, *, max_bytes: int = 1 << 20, patience_seconds: float = 30) -> None:
         self.log = FakeLog()
         self.registry = CollectorRegistry()
         metrics = ServiceMetrics(self.registry)
         self.spool = None if folder is None else Spool(folder, max_bytes, time.time)
-        self.durable = DurableLog(self.log, self.spool, Settings(log_patience_seconds=0.05), metrics)
+        self.durable = DurableLog(self.log, self.spool, Settings(log_patience_seconds=patience_seconds), metrics)
         self.intake = FeedbackIntake(rules(), Packer(self.durable, "feedback"), metrics)
 
     async def accept(self, *events: dict[str, Any]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_without_log_and_spool_everyone_hears_503_and_nothing_is_kept() -> None:
 
 def test_without_a_spool_a_log_that_is_silent_is_503_too() -> None:
     async def run() -> None:
-        intake = Intake()
+        intake = Intake(patience_seconds=0.05)
         intake.log.is_held = True
         with pytest.raises(ProblemError) as caught:
             await intake.accept(event())

@@ -108,7 +108,7 @@ def test_a_request_whose_decision_was_not_kept_is_503_and_gets_its_first_answer_
     """It may be in the log all the same, and of two decisions with one id the first counts."""
 
     async def run() -> None:
-        made = Recommending(patience_seconds=0.05)
+        made = Recommending(patience_seconds=0.5)
         made.writer.is_held = True
         refusal = await made.refusal()
         assert (refusal.status, refusal.headers) == (503, {"Retry-After": "1"})

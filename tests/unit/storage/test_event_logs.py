@@ -15,7 +15,7 @@ def test_without_kafka_it_is_in_sql(tmp_path: Path) -> None:
     writer, reader = open_writer(settings, time.time), open_reader(settings, time.time)
     assert isinstance(writer, SqlEventLogWriter)
     assert isinstance(reader, SqlEventLogReader)
-    writer.append("feedback", b"{}").result(10)
+    writer.append("feedback", b"{}").result(60)
     assert [record.value for record in reader.poll(10, 0).records] == [b"{}"]
     writer.close()
     reader.close()

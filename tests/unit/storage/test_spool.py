@@ -1,6 +1,7 @@
 """The spool of a worker: durable before it says so, bounded, relayed in order, adopted when its worker is no more."""
 
 import errno
+import itertools
 import os
 import threading
 import time
@@ -17,14 +18,15 @@ MAX_BYTES = 1 << 20
 
 
 class Spools:
-    """Workers of one folder."""
+    """Workers of one folder. Names of files sort by their time, so no two are made at the same."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._seconds = itertools.count(1_000)
         self._all: list[Spool] = []
 
     def new(self, max_bytes: int = MAX_BYTES) -> Spool:
-        self._all.append(Spool(self.folder, max_bytes, time.time))
+        self._all.append(Spool(self.folder, max_bytes, lambda: float(next(self._seconds))))
         return self._all[-1]
 
     def close(self) -> None:
@@ -44,7 +46,7 @@ def spools(tmp_path: Path) -> Iterator[Spools]:
 
 def put(spool: Spool, *values: bytes) -> None:
     for value in values:
-        spool.append("feedback", value).result(timeout=10)
+        spool.append("feedback", value).result(timeout=60)
 
 
 def relay(spool: Spool, max_bytes: int = MAX_BYTES) -> list[bytes]:
@@ -86,21 +88,21 @@ def test_all_that_waits_is_written_with_one_sync_and_none_is_acknowledged_before
 
     def held(descriptor: int) -> None:
         entered.release()
-        assert go_on.acquire(timeout=10)
+        assert go_on.acquire(timeout=60)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", held)
     first = spool.append("feedback", b"[1]")
-    assert entered.acquire(timeout=10)
+    assert entered.acquire(timeout=60)
     others = [spool.append("feedback", b"[%d]" % n) for n in range(2, 50)]
     assert not first.done()
     go_on.release()
-    first.result(timeout=10)
-    assert entered.acquire(timeout=10)
+    first.result(timeout=60)
+    assert entered.acquire(timeout=60)
     assert not any(future.done() for future in others)
     go_on.release()
     for future in others:
-        future.result(timeout=10)
+        future.result(timeout=60)
     assert relay(spool) == [b"[%d]" % n for n in range(50)]
 
 
@@ -150,17 +152,17 @@ def test_one_whose_caller_gave_up_is_not_written(spools: Spools, monkeypatch: py
 
     def held(descriptor: int) -> None:
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", held)
     first = spool.append("feedback", b"[1]")
-    assert entered.wait(10)
+    assert entered.wait(60)
     gone, stays = spool.append("feedback", b"[2]"), spool.append("feedback", b"[3]")
     assert gone.cancel()
     go_on.set()
-    first.result(timeout=10)
-    stays.result(timeout=10)
+    first.result(timeout=60)
+    stays.result(timeout=60)
     assert relay(spool) == [b"[0]", b"[1]", b"[3]"]
     assert spool.num_bytes == 0
 

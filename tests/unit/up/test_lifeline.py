@@ -29,7 +29,7 @@ def end_of(kind: str, grace_seconds: float, number: signal.Signals | None = None
             child.stdin.close()
         else:
             child.send_signal(number)
-        return child.wait(10)
+        return child.wait(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 def until(what: Callable[[], T | None]) -> T:
     """What the children do takes real time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (found := what()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -66,7 +66,7 @@ def start(supervisor: Supervisor, name: str, code: str) -> None:
     """Returns when the child has got so far as to say that it is ready."""
     lines: SimpleQueue[str] = SimpleQueue()
     supervisor.start(name, [sys.executable, "-c", code], on_line=lines.put)
-    assert lines.get(timeout=10) == "ready\n"
+    assert lines.get(timeout=60) == "ready\n"
 
 
 def test_what_dies_is_restarted_after_a_back_off_that_doubles_up_to_five_seconds(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_all_lines_are_heard_when_a_child_has_finished(supervisor: Supervisor) -
     lines: list[str] = []
     supervisor.start("shoppers", [sys.executable, "-c", code], on_line=lines.append)
     until(lambda: lines)
-    supervisor.stop()
+    supervisor.stop(max_seconds=60)
     assert lines == ["first\n", "last words\n"]
 
 
