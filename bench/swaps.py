@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -34,13 +35,14 @@ _POLL_SECONDS = 0.05
 _SAMPLE_SECONDS = 0.005
 _SWAP_SECONDS = 60.0
 _SETTLED_SECONDS = 0.3
-_CALM_SECONDS = 10.0
+_ROUND_SECONDS = 5.0
+_SWAPS_IN_A_ROW = 10
 _ABOUT = """
 `steadyrank serve` on one core, {rate:g} requests a second at a steady pace from the other, half of them with 100
 candidates, half for the whole catalogue. Two policies take turns. Latency is from when a request was to be sent to
-its answer; "no swaps" is the same load on the same server before, for {calm:g} s: what the machine itself does.
-Memory: how far the resident set rose above where it was before, as a part of one policy's files, and one for the policy
-that serves.
+its answer. "No swaps" is the same load on the same server for as long, in turns with {row} swaps: what the machine
+itself does, the longest of as many requests included. Memory: how far the resident set rose above where it was before,
+as a part of one policy's files, and one for the policy that serves.
 """.strip()
 
 
@@ -64,7 +66,7 @@ def measure(*, quick: bool) -> Section:
     times = [f"{when}: {what}" for when in ("no swaps", "swaps") for what in ("p50 ms", "p99", "longest")]
     header = ("items", "failed", *times, "a swap takes s", "memory peak ÷ policy")
     rows = [_row(*each) for each in measured.items()]
-    text = section(f"{num_swaps} swaps", table(header, rows), _ABOUT.format(rate=RATE, calm=_CALM_SECONDS))
+    text = section(f"{num_swaps} swaps", table(header, rows), _ABOUT.format(rate=RATE, row=_SWAPS_IN_A_ROW))
     last = measured[sizes[-1]]
     figures = {
         "swaps failed": float(sum(_failed(each) for each in measured.values())),
@@ -98,35 +100,46 @@ def _run(workload: Workload, num_swaps: int) -> _Measured:
         with ranker(folder, workload, {"champion_poll_seconds": str(_POLL_SECONDS)}) as server:
             _swap(settings, server, versions[0], bodies[0])  # from now on both have an index
             time.sleep(_SETTLED_SECONDS)
-            calm = paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_CALM_SECONDS)
-            return _under_load(settings, server, versions[1:], bodies, calm)
+            return _measured(settings, server, versions, bodies)
 
 
-def _under_load(
-    settings: Settings, server: Server, versions: Sequence[str], bodies: list[bytes], calm: Paced
-) -> _Measured:
+def _measured(settings: Settings, server: Server, versions: Sequence[str], bodies: list[bytes]) -> _Measured:
+    """Of swaps to all versions but the first, which serves."""
     size = sum(path.stat().st_size for path in (settings.policies_folder / versions[0]).iterdir())
-    swap_seconds: list[float] = []
-    memory = _Memory(server.pid)
+    swapper, memory = _Swapper(settings, server, bodies[0]), _Memory(server.pid)
     before = memory.now()
+    calm: list[Paced] = []
+    load: list[Paced] = []
+    with memory, ThreadPoolExecutor(1) as apart:
+        for start in range(1, len(versions), _SWAPS_IN_A_ROW):
+            swapping = apart.submit(swapper.swap_all, versions[start : start + _SWAPS_IN_A_ROW])
+            num_before = len(load)
+            while not swapping.done():
+                load.append(_round(server, bodies))
+            swapping.result()
+            calm += [_round(server, bodies) for _ in load[num_before:]]
+    return _Measured(_joined(calm), _joined(load), swapper.seconds, 1 + (memory.peak - before) / size)
 
-    def swap_all() -> None:
+
+def _round(server: Server, bodies: list[bytes]) -> Paced:
+    return paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_ROUND_SECONDS)
+
+
+def _joined(rounds: Sequence[Paced]) -> Paced:
+    return Paced(*(np.concatenate([getattr(each, name) for each in rounds]) for name in ("due", "latency", "status")))
+
+
+class _Swapper:
+    def __init__(self, settings: Settings, server: Server, body: bytes) -> None:
+        self._settings, self._server, self._body = settings, server, body
+        self.seconds: list[float] = []
+
+    def swap_all(self, versions: Sequence[str]) -> None:
         for version in versions:
             started = time.perf_counter()
-            _swap(settings, server, version, bodies[0])
-            swap_seconds.append(time.perf_counter() - started)
+            _swap(self._settings, self._server, version, self._body)
+            self.seconds.append(time.perf_counter() - started)
             time.sleep(_SETTLED_SECONDS)
-
-    swapping = threading.Thread(target=swap_all)
-    rounds = []
-    with memory:
-        swapping.start()
-        while swapping.is_alive():
-            rounds.append(paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_CALM_SECONDS))
-        swapping.join()
-    columns = (np.concatenate([getattr(each, name) for each in rounds]) for name in ("due", "latency", "status"))
-    load = Paced(*columns)
-    return _Measured(calm, load, swap_seconds, 1 + (memory.peak - before) / size)
 
 
 class _Memory(threading.Thread):
