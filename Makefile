@@ -46,7 +46,7 @@ outages: setup ## /recommend while Kafka, PostgreSQL, the learner, and all at on
 garbage: setup ## A million bad records among a hundred thousand good ones, to Kafka, and then an audit (5 minutes)
 	$(BIN)/python -m loadtest.garbage
 
-bench: setup wrk ## The ranker beside what the machine can do, and beside others; writes docs/performance.md (40 minutes)
+bench: setup wrk ## The ranker beside what the machine can do, and beside others; writes docs/performance.md (over half an hour)
 	$(BIN)/python -m bench
 
 wrk:

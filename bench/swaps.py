@@ -106,19 +106,20 @@ def _run(workload: Workload, num_swaps: int) -> _Measured:
 def _measured(settings: Settings, server: Server, versions: Sequence[str], bodies: list[bytes]) -> _Measured:
     """Of swaps to all versions but the first, which serves."""
     size = sum(path.stat().st_size for path in (settings.policies_folder / versions[0]).iterdir())
-    swapper, memory = _Swapper(settings, server, bodies[0]), _Memory(server.pid)
+    memory, swap_seconds = _Memory(server.pid), list[float]()
     before = memory.now()
     calm: list[Paced] = []
     load: list[Paced] = []
     with memory, ThreadPoolExecutor(1) as apart:
         for start in range(1, len(versions), _SWAPS_IN_A_ROW):
-            swapping = apart.submit(swapper.swap_all, versions[start : start + _SWAPS_IN_A_ROW])
+            row = versions[start : start + _SWAPS_IN_A_ROW]
+            swapping = apart.submit(_swap_all, settings, server, row, bodies[0])
             num_before = len(load)
             while not swapping.done():
                 load.append(_round(server, bodies))
-            swapping.result()
+            swap_seconds += swapping.result()
             calm += [_round(server, bodies) for _ in load[num_before:]]
-    return _Measured(_joined(calm), _joined(load), swapper.seconds, 1 + (memory.peak - before) / size)
+    return _Measured(_joined(calm), _joined(load), swap_seconds, 1 + (memory.peak - before) / size)
 
 
 def _round(server: Server, bodies: list[bytes]) -> Paced:
@@ -129,17 +130,15 @@ def _joined(rounds: Sequence[Paced]) -> Paced:
     return Paced(*(np.concatenate([getattr(each, name) for each in rounds]) for name in ("due", "latency", "status")))
 
 
-class _Swapper:
-    def __init__(self, settings: Settings, server: Server, body: bytes) -> None:
-        self._settings, self._server, self._body = settings, server, body
-        self.seconds: list[float] = []
-
-    def swap_all(self, versions: Sequence[str]) -> None:
-        for version in versions:
-            started = time.perf_counter()
-            _swap(self._settings, self._server, version, self._body)
-            self.seconds.append(time.perf_counter() - started)
-            time.sleep(_SETTLED_SECONDS)
+def _swap_all(settings: Settings, server: Server, versions: Sequence[str], body: bytes) -> list[float]:
+    """How long each took."""
+    seconds = []
+    for version in versions:
+        started = time.perf_counter()
+        _swap(settings, server, version, body)
+        seconds.append(time.perf_counter() - started)
+        time.sleep(_SETTLED_SECONDS)
+    return seconds
 
 
 class _Memory(threading.Thread):

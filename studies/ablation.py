@@ -94,12 +94,12 @@ _WORDS = (
     "times fewer decisions the mean curve needs to raw's final level, with the bootstrap's 95 % interval over "
     "seeds. Gap: the share of the oracle's lead over raw in AUC. Settings were chosen at 5 and 20 % clicks on seeds "
     "1 to 3: for raw, penalties from 20 to 400, an update every 16 to 64 decisions, and two averages of the agent's "
-    "weights, which changed nothing (twelve settings); for the stabilized, an update every 4 to 16, penalties and "
-    "learning rates of agent and estimator, `fm`, ensembles, and averages of weights (thirty). Both kept theirs in "
-    "every regime: so a part of what `deterministic` shows is the pace, of which raw would want more there. For PPO "
-    "raw and stabilized share all settings; raw learned more with a penalty of 10 than of 50. Rare heavy "
-    "conversions have the head `ziln` and `fm`, which raw rewards do not feel. The crippled estimator is `mean`, "
-    "blind to the state. Two seeds say where to look, and claim nothing."
+    "weights, which gained nothing that shows (twelve settings); for the stabilized, an update every 4 to 16, "
+    "penalties and learning rates of agent and estimator, `fm`, ensembles, and averages of weights (thirty). Both "
+    "kept theirs in every regime: so a part of what `deterministic` shows is the pace, of which raw would want more "
+    "there. For PPO raw and stabilized share all settings; raw learned more with a penalty of 10 than of 50. Rare "
+    "heavy conversions have the head `ziln` and `fm`, which raw rewards do not feel. The crippled estimator is "
+    "`mean`, blind to the state. Two seeds say where to look, and claim nothing."
 )
 
 

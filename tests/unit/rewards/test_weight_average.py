@@ -71,3 +71,15 @@ def test_it_moves_less_from_step_to_step_than_the_newest_weights() -> None:
         for each, old in before:
             paths[id(each)] += (each - old).norm().item() * (seed >= 200)
     assert paths[id(average)] < 0.3 * paths[id(newest)]
+
+
+def test_estimates_are_those_of_the_average() -> None:
+    batch = random_batch(slate_loop())
+    estimator = MlpEstimator(slate_loop())
+    for _ in range(50):
+        estimator.update(batch, num_examples=100)
+    assert estimator.predict(batch).std() > 0.01
+    for name, tensor in estimator.state_dict().items():
+        if name.startswith("average.network."):
+            tensor.zero_()
+    assert estimator.predict(batch).std() < 1e-6
