@@ -1,5 +1,5 @@
 """Where a request goes. The two hot routes are in `service.hot_routes`, what orchestrators ask in `service.probes`;
-FastAPI has the rest (`service.routes`), and is loaded once recommending has begun.
+FastAPI has the rest (`service.routes`), and is loaded by the first request that wants it.
 
 There is no middleware, and no access log: both cost more than a recommendation.
 """
@@ -12,8 +12,6 @@ from service.hot_routes import hot_routes
 from service.parts import Parts
 from service.probes import probes
 from service.problems import ProblemError
-
-_LATE_SECONDS = 1.0
 
 
 class App:
@@ -47,16 +45,13 @@ class App:
         await receive()
         async with self._parts.running():
             await send({"type": "lifespan.startup.complete"})
-            loading = asyncio.create_task(self._routes.load_late())
             await receive()
-            loading.cancel()
         await send({"type": "lifespan.shutdown.complete"})
 
 
 class _LateRoutes:
-    """FastAPI's routes, which take a third of a second to make that a ranker does not need to recommend. They are made
-    a second after it started, as making them holds up requests for a tenth of one, or by the first request that wants
-    them.
+    """FastAPI's routes. A ranker that only recommends and takes feedback never makes them: they take a third of a
+    second, 12 MB, and hold up requests for a tenth of a second, once.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -67,10 +62,6 @@ class _LateRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         routes = self._made or await self._make()
         await routes(scope, receive, send)
-
-    async def load_late(self) -> None:
-        await asyncio.sleep(_LATE_SECONDS)
-        await self._make()
 
     async def _make(self) -> ASGIApp:
         async with self._making:

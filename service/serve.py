@@ -16,6 +16,7 @@ import uvloop
 
 from schemas.loop_file import Loop
 from schemas.settings import Settings, SettingsError
+from service.allocator import give_memory_back, share_one_arena
 from service.app import create_app
 from service.bootstrap import make_parts
 from service.hot_http import hot_protocol
@@ -28,6 +29,8 @@ _BACKLOG = 2_048
 _ACCEPTS_PER_TURN = 16
 """Each costs every new connection a call of the kernel."""
 _STOP_POLL_SECONDS = 0.1
+_SETTLED_SECONDS = 1.0
+"""After which what a start needs once is done with."""
 _THREAD_TURN_SECONDS = 0.0005
 """How long the threads that log and load may keep a request waiting for Python; its own default is ten times that."""
 _GC_ALLOCATIONS = 50_000
@@ -66,6 +69,7 @@ def run_serve(
     sys.setswitchinterval(_THREAD_TURN_SECONDS)
     gc.set_threshold(_GC_ALLOCATIONS)
     gc.enable()
+    share_one_arena()
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(make_parts(settings, loop, metrics_folder=metrics_folder), listener, stop))
 
@@ -89,6 +93,7 @@ async def _serve(parts: Parts, listener: socket.socket, stop: threading.Event | 
     host, port = listener.getsockname()[:2]
     _log.info("%s: serving on http://%s:%d", parts.loop.name, f"[{host}]" if ":" in host else host, port)
     waiting = asyncio.create_task(_stop(server, stop)) if stop is not None else None
+    asyncio.get_running_loop().call_later(_SETTLED_SECONDS, give_memory_back)
     try:
         await server.serve(sockets=listeners(listener))
     finally:

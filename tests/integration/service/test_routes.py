@@ -1,6 +1,5 @@
 """What the ranker does over HTTP, on a real store and event log."""
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +10,9 @@ from schemas.loop_file import Loop
 from schemas.messages import Decision, LoggedItem
 from schemas.settings import Settings
 from service import app
-from service.asgi import Message
-from service.bootstrap import make_parts
-from storage.database import migrate, open_store
+from service.asgi import ASGIApp
+from service.parts import Parts
+from storage.database import open_store
 from storage.open_decisions import StoredEvent
 from storage.replay_store import ReplayStore, RewardRow
 from storage.reward_tail import RewardTail
@@ -310,26 +309,22 @@ def test_a_policy_that_served_before_this_process_says_nothing_of_freshness(rank
     assert ranker.ask("GET", "/console/data").json()["freshness_total"]["count"] == 0
 
 
-def test_fastapi_is_loaded_a_while_after_the_start_without_being_asked(
+def test_fastapi_is_loaded_once_by_the_first_request_that_wants_it(
     settings: Settings, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_LATE_SECONDS", 0.01)
-    loaded: list[object] = []
-    monkeypatch.setattr(app, "_made_routes", loaded.append)
-    migrate(settings.store_url)
+    make_routes, loaded = app._made_routes, []
 
-    async def live() -> None:
-        to_server, from_server = asyncio.Queue[Message](), asyncio.Queue[Message]()
-        living = asyncio.create_task(
-            app.create_app(make_parts(settings, loop))({"type": "lifespan"}, to_server.get, from_server.put)
-        )
-        to_server.put_nowait({"type": "lifespan.startup"})
-        assert (await from_server.get())["type"] == "lifespan.startup.complete"
-        async with asyncio.timeout(60):
-            while not loaded:  # noqa: ASYNC110  a test may poll
-                await asyncio.sleep(0.01)
-        to_server.put_nowait({"type": "lifespan.shutdown"})
-        await living
+    def recorded(parts: Parts) -> ASGIApp:
+        loaded.append(parts)
+        return make_routes(parts)
 
-    asyncio.run(live())
+    monkeypatch.setattr(app, "_made_routes", recorded)
+    ranker = LocalRanker(settings, loop)
+    decision = ranker.recommend(candidates=["a"])["decision_id"]
+    event = {"decision_id": decision, "item_id": "a", "kind": "click"}
+    assert ranker.post("/feedback", event).status_code == 202
+    assert [ranker.ask("GET", path).status_code for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
+    assert not loaded
+    assert [ranker.ask("GET", path).status_code for path in ("/policies", "/openapi.json")] == [200] * 2
     assert len(loaded) == 1
+    ranker.close()
