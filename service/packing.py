@@ -17,7 +17,7 @@ _QUIET_TURNS = 3
 """A record leaves once so many turns of the event loop brought it nothing: some 10 µs. It costs as much as ten requests
 or more, and under load the next ones are on their way.
 """
-_PLENTY = 32
+_PLENTY = 64
 """With so many requests a record leaves though more are coming: while a quick log acknowledges it as many others are
 checked, and neither waits for the other.
 """
