@@ -1,6 +1,7 @@
 """The SQL event log on SQLite, in what the port does not promise but its users count on."""
 
 import math
+import os
 import signal
 import sqlite3
 import subprocess
@@ -138,6 +139,14 @@ def test_a_folder_that_cannot_be_made_fails_appends(tmp_path: Path, clock: Clock
     with pytest.raises(LogUnavailableError, match="unable to open database file"):
         append(writer, b"nowhere to go")
     writer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_the_writers_thread_lets_others_go_first(writer: SqlEventLogWriter) -> None:
+    writer.append("feedback", b"[1]").result(10)  # it has begun
+    [number] = [each.native_id for each in threading.enumerate() if each.name == "event-log-writer"]
+    assert number is not None
+    assert os.getpriority(os.PRIO_PROCESS, number) > os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_commits_are_synced_to_the_disk(url: str) -> None:
