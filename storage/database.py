@@ -6,8 +6,7 @@ Errors: `StoreUnavailableError` from anything that touches a database; `SchemaTo
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import (
@@ -30,6 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from migrations import HEAD
 from schemas.tables import revisions
+from storage.sqlite_connections import WRITES, begin, configure, has_lock, make_folder
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -45,9 +45,6 @@ _NETWORK = {  # of a machine that is gone nobody says so: after some 10 s it cou
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-_LOCK_SECONDS = 0.002
-_MAX_IDLE_WAL_BYTES = 1 << 26  # what a long reading made it grow to is given back
-_WRITES = "steadyrank_writes"
 _APPLICATION_LOCK = 0x57EAD  # any number that no other application of the same PostgreSQL database takes
 
 
@@ -70,9 +67,9 @@ def open_store(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
     engine = create_engine(
         address, connect_args={"timeout": busy_seconds, "isolation_level": None}, pool_timeout=busy_seconds
     )
-    event.listen(engine, "do_connect", lambda *_: _make_folder(address))
-    event.listen(engine, "connect", lambda connection, _: _configure(connection, busy_seconds))
-    event.listen(engine, "begin", lambda connection: _begin(connection, busy_seconds))
+    event.listen(engine, "do_connect", lambda *_: make_folder(address))
+    event.listen(engine, "connect", lambda connection, _: configure(connection, busy_seconds))
+    event.listen(engine, "begin", lambda connection: begin(connection, busy_seconds))
     return engine
 
 
@@ -124,7 +121,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
         StoreUnavailableError: the database is locked or away; nothing was written.
     """
     with _explained(engine), engine.connect() as connection:
-        connection = connection.execution_options(**{_WRITES: True})  # noqa: PLW2901 (the same connection)
+        connection = connection.execution_options(**{WRITES: True})  # noqa: PLW2901 (the same connection)
         with connection.begin():
             yield connection
 
@@ -145,7 +142,7 @@ class SqliteWrites:
         """As the function of this name."""
         try:
             driver = self._driver()
-            if not _has_lock(driver, time.monotonic() + self._busy_seconds):
+            if not has_lock(driver, time.monotonic() + self._busy_seconds):
                 driver.execute("BEGIN IMMEDIATE")  # says what is the matter
             yield driver
             driver.execute("COMMIT")
@@ -230,59 +227,6 @@ def _refuse_newer(revision: str | None, known: frozenset[str]) -> None:
             f"the store is at schema {revision}, and this release knows none above {HEAD}: a newer steadyrank has "
             "migrated it. Start that release, or restore a backup made before its first start"
         )
-
-
-def _make_folder(address: URL) -> None:
-    if address.database:
-        with suppress(OSError):  # SQLite then says that it cannot open the file
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _configure(connection: sqlite3.Connection, busy_seconds: float) -> None:
-    _switch_to_wal(connection, time.monotonic() + busy_seconds)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA journal_size_limit={_MAX_IDLE_WAL_BYTES}")
-
-
-def _switch_to_wal(connection: sqlite3.Connection, deadline: float) -> None:
-    # SQLite does not wait for a lock here: of two processes that start on a new file one fails at once.
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _begin(connection: Connection, busy_seconds: float) -> None:
-    # sqlite3 by itself would begin at the first INSERT only, with a lock that may then not be had.
-    if not connection.get_execution_options().get(_WRITES, False):
-        connection.exec_driver_sql("BEGIN")
-        return
-    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
-    connection.exec_driver_sql("PRAGMA busy_timeout=0")
-    try:
-        if not _has_lock(driver, time.monotonic() + busy_seconds):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # says what is the matter
-    finally:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout={round(busy_seconds * 1_000)}")
-
-
-def _has_lock(driver: sqlite3.Connection, deadline: float) -> bool:
-    # SQLite's own wait asks every 100 ms in the end, and so hardly gets a lock that another one takes again at once.
-    while time.monotonic() < deadline:
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                return False
-        else:
-            return True
-        time.sleep(_LOCK_SECONDS)
-    return False
 
 
 @contextmanager
