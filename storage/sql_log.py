@@ -27,7 +27,7 @@ MARGIN_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.02
 _MAX_PAUSE_SECONDS = 0.08  # asking costs up to a millisecond, so an idle reader takes about 1 % of a core
 _CLOSE_SECONDS = 5.0
-_WRITER_NICE = 3
+_NICER = 3
 """Who appends comes first: where both want one core, a commit of a megabyte would hold up requests for its turn."""
 _MAX_POLL_BYTES = 16 << 20  # of one poll, where records are large
 _ROWS_AT_ONCE = 50
@@ -84,7 +84,8 @@ class SqlEventLogWriter:
 
     def _run(self) -> None:
         if sys.platform == "linux":  # where threads have priorities of their own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WRITER_NICE)
+            nice = os.getpriority(os.PRIO_PROCESS, 0) + _NICER  # of this thread; at most 19, the kernel sees to it
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
         while batch := self._next_batch():
             self._commit([append for append in batch if append.future.set_running_or_notify_cancel()])
         if self._sqlite is not None:

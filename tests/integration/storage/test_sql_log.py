@@ -293,13 +293,17 @@ def test_what_a_killed_writer_had_acknowledged_is_there_once(url: str, reader: S
 
 
 def test_the_write_ahead_log_stays_small_beside_a_reader_that_polls_all_the_time(
-    file: Path, writer: SqlEventLogWriter, reader: SqlEventLogReader
+    file: Path, url: str, clock: Clock, reader: SqlEventLogReader
 ) -> None:
     """Now and then it takes some megabytes until nobody reads in it; without that it would hold all 40."""
-    num_written = num_read = 0
+    writer = SqlEventLogWriter(url, clock, busy_seconds=60)
+    appended = [writer.append("feedback", b"x" * 20_000)]
+    num_read = 0
     while num_read < 2_000:
-        if num_written < 2_000 and num_written - num_read < 40:
-            num_written += len([writer.append("feedback", b"x" * 20_000) for _ in range(20)])
+        if len(appended) < 2_000 and len(appended) - num_read < 40:
+            appended += [writer.append("feedback", b"x" * 20_000) for _ in range(20)]
+        assert not any(each.done() and each.exception() for each in appended[-60:])  # else the last would never come
         num_read += len(reader.poll(50, 0).records)
+    writer.close()
     assert file.stat().st_size > 20_000_000
     assert file.with_suffix(".db-wal").stat().st_size < 20_000_000
