@@ -29,7 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from migrations import HEAD
 from schemas.tables import revisions
-from storage.sqlite_connections import WRITES, begin, configure, has_lock, make_folder
+from storage.sqlite_connections import PAGE_BYTES, WRITES, begin, configure, has_lock, make_folder
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -56,10 +56,11 @@ class SchemaTooNewError(Exception):
     """The database was migrated by a newer release than this one."""
 
 
-def open_store(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
+def open_store(url: str, busy_seconds: float = BUSY_SECONDS, page_bytes: int = PAGE_BYTES) -> Engine:
     """An engine for the store; connects when first used. Safe for several threads, not across a fork.
 
-    It waits `busy_seconds` for a lock that another process holds.
+    It waits `busy_seconds` for a lock that another process holds. A file of SQLite that it makes has pages of
+    `page_bytes`.
     """
     address = make_url(url)
     if address.get_backend_name() != "sqlite":
@@ -68,7 +69,7 @@ def open_store(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
         address, connect_args={"timeout": busy_seconds, "isolation_level": None}, pool_timeout=busy_seconds
     )
     event.listen(engine, "do_connect", lambda *_: make_folder(address))
-    event.listen(engine, "connect", lambda connection, _: configure(connection, busy_seconds))
+    event.listen(engine, "connect", lambda connection, _: configure(connection, busy_seconds, page_bytes))
     event.listen(engine, "begin", lambda connection: begin(connection, busy_seconds))
     return engine
 

@@ -27,6 +27,10 @@ MARGIN_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.02
 _MAX_PAUSE_SECONDS = 0.08  # asking costs up to a millisecond, so an idle reader takes about 1 % of a core
 _CLOSE_SECONDS = 5.0
+_PAGE_BYTES = 8_192
+"""On SQLite. Records are kilobytes to a megabyte, and each page of one costs two calls of the kernel; but a commit of a
+few events writes whole pages, too.
+"""
 _NICER = 3
 """Who appends comes first: where both want one core, a commit of a megabyte would hold up requests for its turn."""
 _MAX_POLL_BYTES = 16 << 20  # of one poll, where records are large
@@ -56,7 +60,7 @@ class SqlEventLogWriter:
     """
 
     def __init__(self, url: str, clock: Callable[[], float], busy_seconds: float = 2.0) -> None:
-        self._engine = open_store(url, busy_seconds)
+        self._engine = open_store(url, busy_seconds, _PAGE_BYTES)
         self._clock = clock
         self._sqlite = SqliteWrites(self._engine, busy_seconds) if self._engine.dialect.name == "sqlite" else None
         self._is_made = False
@@ -148,7 +152,7 @@ class SqlEventLogReader:
         clock: Callable[[], float],
         busy_seconds: float = 5.0,
     ) -> None:
-        self._engine = open_store(url, busy_seconds)
+        self._engine = open_store(url, busy_seconds, _PAGE_BYTES)
         self._clock = clock
         self._is_made = False
         self._partitions: dict[str, Partition] = {topic: Partition(topic, 0) for topic in topics}

@@ -11,7 +11,10 @@ from sqlalchemy import URL, Connection
 WRITES = "steadyrank_writes"
 """The execution option of connections whose transactions take the write lock at their start."""
 _LOCK_SECONDS = 0.002
+PAGE_BYTES = 4_096
+"""SQLite's own default."""
 _MAX_IDLE_WAL_BYTES = 1 << 26  # what a long reading made it grow to is given back
+_CHECKPOINT_BYTES = 1 << 22  # of it, after which a commit moves them to the database
 
 
 def make_folder(address: URL) -> None:
@@ -21,12 +24,16 @@ def make_folder(address: URL) -> None:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
 
 
-def configure(connection: sqlite3.Connection, busy_seconds: float) -> None:
+def configure(connection: sqlite3.Connection, busy_seconds: float, page_bytes: int) -> None:
     """A new connection: a commit is on the disk when it returns, and readers and the writer do not wait for each other.
+    A new file gets pages of `page_bytes`; one that is there keeps its own.
 
     Raises `sqlite3.OperationalError`: the file was locked for `busy_seconds`.
     """
+    connection.execute(f"PRAGMA page_size={page_bytes}")
     _switch_to_wal(connection, time.monotonic() + busy_seconds)
+    [page_bytes] = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_BYTES // page_bytes}")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA journal_size_limit={_MAX_IDLE_WAL_BYTES}")
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,30 @@ def test_the_writers_thread_lets_others_go_first(writer: SqlEventLogWriter) -> N
     [number] = [each.native_id for each in threading.enumerate() if each.name == "event-log-writer"]
     assert number is not None
     assert os.getpriority(os.PRIO_PROCESS, number) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_a_log_that_was_made_with_small_pages_keeps_them_and_its_records(url: str, file: Path, clock: Clock) -> None:
+    file.parent.mkdir()
+    with sqlite3.connect(file) as older:
+        older.execute("PRAGMA page_size=4096")
+        older.execute("PRAGMA journal_mode=WAL")
+        older.execute("CREATE TABLE another (n INTEGER)")
+    writer = SqlEventLogWriter(url, clock)
+    writer.append("feedback", b"[1]").result(60)
+    writer.close()
+    assert page_bytes(file) == 4_096
+    assert values(SqlEventLogReader(url, clock=clock)) == [b"[1]"]
+
+
+def test_a_new_log_has_larger_pages(file: Path, writer: SqlEventLogWriter) -> None:
+    writer.append("feedback", b"[1]").result(60)
+    assert page_bytes(file) == 8_192
+
+
+def page_bytes(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as connection:
+        [number] = connection.execute("PRAGMA page_size").fetchone()
+    return int(number)
 
 
 def test_commits_are_synced_to_the_disk(url: str) -> None:
