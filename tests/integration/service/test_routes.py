@@ -320,6 +320,7 @@ def test_fastapi_is_loaded_once_by_the_first_request_that_wants_it(
 
     monkeypatch.setattr(app, "_made_routes", recorded)
     ranker = LocalRanker(settings, loop)
+    ranker.wait_for(lambda: ranker.parts.is_ready)
     decision = ranker.recommend(candidates=["a"])["decision_id"]
     event = {"decision_id": decision, "item_id": "a", "kind": "click"}
     assert ranker.post("/feedback", event).status_code == 202
