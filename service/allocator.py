@@ -1,5 +1,5 @@
-"""What glibc keeps of the memory that was freed: of a ranker's 80 MB more than ten, by its defaults. Other C libraries
-have no such calls; there nothing is done.
+"""What glibc keeps of the memory that was freed: some megabytes of a ranker's, by its defaults. Other C libraries have
+no such calls; there nothing is done.
 """
 
 import ctypes
@@ -8,8 +8,8 @@ _M_ARENA_MAX = -8  # of malloc.h
 
 
 def share_one_arena() -> None:
-    """Threads get none of their own, of which each keeps what it needed once. They hold Python's lock where they
-    allocate, and so do not wait for each other. To be called before there are any.
+    """Threads get none of their own, of which each keeps what it needed once. Nearly all that they allocate is
+    Python's, under its lock, so that they hardly wait for each other. To be called before there are any.
     """
     _call("mallopt", _M_ARENA_MAX, 1)
 

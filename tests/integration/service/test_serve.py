@@ -174,6 +174,26 @@ def test_killed_right_after_an_answer_it_loses_no_durable_decision(tmp_path: Pat
     assert [found.count(f'"{each}"'.encode()) for each in ids] == [1] * 20
 
 
+FRUGAL = """
+import sys, threading
+from pathlib import Path
+from schemas.loop_file import read_loop
+from schemas.settings import Settings
+from service import serve
+stop = threading.Event()
+serve._SETTLED_SECONDS = 0.01
+serve.share_one_arena = lambda: print(threading.active_count(), "thread")
+serve.give_memory_back = lambda: (print("given back"), stop.set())
+serve.run_serve(Settings(data=Path(sys.argv[1]), port=0), read_loop(Path(sys.argv[2])), stop)
+"""
+
+
+def test_it_shares_one_arena_before_it_has_threads_and_gives_back_what_its_start_needed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FRUGAL, str(tmp_path), str(LOOP_FILE)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.stdout.splitlines() == ["1 thread", "given back"]
+
+
 def test_a_port_that_is_taken_is_a_mistake_of_the_settings(tmp_path: Path, loop: Loop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
