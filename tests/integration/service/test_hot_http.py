@@ -10,9 +10,10 @@ from http.client import HTTPConnection, HTTPResponse
 import pytest
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.asgi import Header, Message, Receive, Reply, Scope, Send, send_reply
-from service.hot_http import Respond, hot_protocol
+from service.hot_http import HotProtocol, Respond, hot_protocol
 
 BODY = b'{"k": 3}'
 
@@ -141,8 +142,8 @@ async def exchanged(port: int, sent: bytes) -> bytes:
     return received
 
 
-def request(*headers: str, body: bytes = BODY, version: str = "1.1") -> bytes:
-    head = [f"POST /echo HTTP/{version}", "Host: x", f"Content-Length: {len(body)}", *headers]
+def request(*headers: str, body: bytes = BODY, version: str = "1.1", path: str = "/echo") -> bytes:
+    head = [f"POST {path} HTTP/{version}", "Host: x", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
@@ -224,3 +225,22 @@ def test_a_request_that_was_answered_leaves_no_garbage() -> None:
             gc.enable()
 
     by_http_client(Echo(), ask)
+
+
+@pytest.mark.parametrize("path", ["/echo", "/other"])
+def test_a_connection_that_was_closed_leaves_no_garbage(path: str) -> None:
+    def left() -> int:
+        return sum(isinstance(each, HotProtocol | RequestResponseCycle) for each in gc.get_objects())
+
+    async def ask(port: int) -> None:
+        gc.disable()
+        try:
+            for _ in range(5):
+                await exchanged(port, request("Connection: close", path=path))
+            async with asyncio.timeout(60):
+                while left():  # noqa: ASYNC110 (an object that goes tells nobody)
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
+
+    run(Echo(), ask)
