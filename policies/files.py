@@ -22,6 +22,7 @@ from policies.index import IndexTensors, ItemIndex
 from policies.index_files import MappedFile, index_tensors, write_index
 from policies.networks import ActorNetwork, Floats, SlateNetwork, Tensors
 from policies.policy import SlatePolicy, WeightsPolicy, make_policy
+from policies.rests import Rest, rest
 from schemas.loop_file import Loop
 from schemas.manifest import GOLDEN_FILE, INDEX_FILE, MANIFEST_FILE, WEIGHTS_FILE, PolicyManifest
 
@@ -94,8 +95,9 @@ def write_policy(
     return PolicyManifest.model_validate_json(contents[MANIFEST_FILE])
 
 
-def read_policy(folder: Path, loop: Loop) -> SlatePolicy | WeightsPolicy:
-    """The policy of a folder, after its hashes, its loop's hash, its tensors and its golden outputs were checked.
+def read_policy(folder: Path, loop: Loop, rest: Rest = rest) -> SlatePolicy | WeightsPolicy:
+    """The policy of a folder, after its hashes, its loop's hash, its tensors and its golden outputs were checked. Takes
+    a `rest` after each slice of an index.
 
     Raises:
         PolicyFileError: something is missing, altered, not finite, or of another loop.
@@ -120,7 +122,7 @@ def read_policy(folder: Path, loop: Loop) -> SlatePolicy | WeightsPolicy:
     except (TypeError, ValueError, IndexError) as error:
         raise PolicyFileError(f"{folder / GOLDEN_FILE}: {error}") from error
     if INDEX_FILE in manifest.sha256 and isinstance(policy, SlatePolicy):
-        return replace(policy, index=_read_index(folder / INDEX_FILE, manifest))
+        return replace(policy, index=_read_index(folder / INDEX_FILE, manifest, rest))
     return policy
 
 
@@ -201,15 +203,15 @@ def _read_tensors(folder: Path, name: str, manifest: PolicyManifest) -> dict[str
         raise PolicyFileError(f"{folder / name} is not a safetensors file: {error}") from error
 
 
-def _read_index(path: Path, manifest: PolicyManifest) -> ItemIndex:
+def _read_index(path: Path, manifest: PolicyManifest, rest: Rest) -> ItemIndex:
     try:
-        mapped = MappedFile(path)
+        mapped = MappedFile(path, rest)
     except (OSError, ValueError) as error:
         raise PolicyFileError(f"{path} cannot be read: {error}") from error
     if mapped.digest != manifest.sha256[INDEX_FILE]:
         raise PolicyFileError(f"{path} was altered: its sha256 is not the one that {MANIFEST_FILE} names")
     try:
-        return ItemIndex(index_tensors(mapped.tensors()), mapped)
+        return ItemIndex(index_tensors(mapped.tensors()), mapped, rest)
     except ValueError as error:
         raise PolicyFileError(f"{path}: {error}") from error
 

@@ -8,7 +8,6 @@ nearly all would do, and then all items are scored, in blocks.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.networks import Floats, ItemVectors
+from policies.rests import Rest, rest
 
 INDEX_THRESHOLD = 20_000
 """Items from which on an index is made: below, scoring all of them costs no more than a search."""
@@ -28,10 +28,6 @@ MIN_RECALL = 0.98
 NUM_BEST = 10
 CHUNK = 256
 """Items whose ids are taken at once: about a quarter of a millisecond, in which no other thread runs Python."""
-PAUSE_SECONDS = 0.0002
-"""How long who makes or reads an index rests after each slice of the work. A thread that only lets go of Python's lock
-gets it again before others have done more than one of the steps of a request.
-"""
 
 _SAMPLES_PER_LIST = 48
 _ROUNDS = 6
@@ -145,9 +141,12 @@ def fingerprints_of(slots: NDArray[np.integer], numbers: Floats) -> NDArray[np.u
 class ItemIndex:
     """Searches in the lists of a file."""
 
-    def __init__(self, tensors: IndexTensors, memory: Memory | None = None) -> None:
-        """Measures how many lists a search must look at. `memory` is where the tensors lie, if not in the heap."""
+    def __init__(self, tensors: IndexTensors, memory: Memory | None = None, rest: Rest = rest) -> None:
+        """Measures how many lists a search must look at. `memory` is where the tensors lie, if not in the heap; `rest`
+        is called between slices of the work, here and by those who read all of it.
+        """
         self._memory = memory
+        self.rest = rest
         self.vectors = tensors.vectors
         self.biases = tensors.biases
         self.fingerprints = tensors.fingerprints
@@ -216,7 +215,7 @@ class ItemIndex:
         found = []
         for query, tenth in zip(self._tensors.queries, self._tensors.tenth_best.tolist(), strict=True):
             _, scores = self._top(query, self.biases, NUM_BEST, num_probes)
-            time.sleep(PAUSE_SECONDS)
+            self.rest()
             found.append(min(NUM_BEST, int((scores >= tenth - 1e-5 * max(1.0, abs(tenth))).sum())))
         return np.array(found) / NUM_BEST
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import mmap
-import time
 from collections.abc import Mapping
 from dataclasses import fields
 from io import BufferedReader
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from policies.index import PAUSE_SECONDS, IndexTensors
+from policies.index import IndexTensors
+from policies.rests import Rest, rest
 
 _DTYPES = {"F32": np.float32, "U64": np.uint64, "I64": np.int64, "U8": np.uint8}
 _HASHED_AT_ONCE = 1 << 18  # in about 0.2 ms
@@ -31,10 +31,11 @@ def write_index(path: Path, tensors: IndexTensors) -> str:
 class MappedFile:
     """A file in memory, read-only. Its pages come as they are first read."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError, or ValueError where it is empty."""
+    def __init__(self, path: Path, rest: Rest = rest) -> None:
+        """Raises OSError, or ValueError where it is empty. `rest` is called between slices of the work."""
+        self._rest = rest
         with path.open("rb") as file:
-            self.digest = _digest(file)
+            self.digest = _digest(file, rest)
             """The sha256."""
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -58,10 +59,10 @@ class MappedFile:
         """
         for start in range(0, len(self._map), _RELEASED_AT_ONCE):
             self._map.madvise(mmap.MADV_DONTNEED, start, min(_RELEASED_AT_ONCE, len(self._map) - start))
-            time.sleep(PAUSE_SECONDS)
+            self._rest()
 
 
-def _digest(file: BufferedReader) -> str:
+def _digest(file: BufferedReader, rest: Rest) -> str:
     """The sha256, read into a buffer: pages of a map would all count as this process's memory, beside those of the
     index that serves.
     """
@@ -69,7 +70,7 @@ def _digest(file: BufferedReader) -> str:
     with memoryview(buffer) as view:
         while num := file.readinto(buffer):
             digest.update(view[:num])
-            time.sleep(PAUSE_SECONDS)
+            rest()
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from policies.features import StateEncoder
 from policies.files import read_policy
+from policies.rests import rest_while
 from schemas.loop_file import Loop
 from schemas.settings import Settings
 from service.background import Poller
@@ -41,11 +42,21 @@ def make_parts(
     tables = ItemTables(loop)
     handle = PolicyHandle(Serving(None, tables.empty(), "no policy yet"))
     health = StoreHealth(metrics)
+    decision_log = DecisionLog(log, settings, metrics)
+    recommender = Recommender(
+        Ranker(loop, handle.current, clock, new_id),
+        log=decision_log,
+        packer=Packer(log, "decisions"),
+        live=live,
+        metrics=metrics,
+        clock=clock,
+    )
+    rest = rest_while(lambda: recommender.is_busy)
     policies = PolicyWatcher(
         handle,
         tables,
         champion=lambda: store.call(store.registry.champion),
-        load=lambda version: read_policy(settings.policies_folder / version, loop),
+        load=lambda version: read_policy(settings.policies_folder / version, loop, rest),
         default_state=StateEncoder(loop).encode(None),
         clock=clock,
         health=health,
@@ -59,8 +70,6 @@ def make_parts(
         health=health,
         metrics=metrics,
     )
-    decision_log = DecisionLog(log, settings, metrics)
-    ranker = Ranker(loop, handle.current, clock, new_id)
     return Parts(
         settings=settings,
         loop=loop,
@@ -78,14 +87,7 @@ def make_parts(
         policy_poller=Poller("policy watcher", policies.look, settings.champion_poll_seconds, metrics),
         catalogue_poller=Poller("catalogue watcher", catalogue.look, settings.items_poll_seconds, metrics),
         decision_log=decision_log,
-        recommender=Recommender(
-            ranker,
-            log=decision_log,
-            packer=Packer(log, "decisions"),
-            live=live,
-            metrics=metrics,
-            clock=clock,
-        ),
+        recommender=recommender,
         feedback=FeedbackIntake(FeedbackRules(loop.feedback_kinds, clock, new_id), Packer(log, "feedback"), metrics),
     )
 

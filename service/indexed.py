@@ -1,6 +1,5 @@
 """The vectors of a large catalogue: most lie in the index of the policy's files, those of what was put since here."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -8,7 +7,7 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.index import PAUSE_SECONDS, SHORTLIST, ItemIndex, fingerprints_of
+from policies.index import SHORTLIST, ItemIndex, fingerprints_of
 from policies.networks import Floats, ItemVectors
 from policies.policy import SlatePolicy
 from policies.shortlists import Shortlist
@@ -86,9 +85,7 @@ class IndexedVectors:
 def indexed_vectors(
     index: ItemIndex, policy: SlatePolicy, rows: Mapping[str, int], slots: NDArray[np.intp], numbers: Floats
 ) -> IndexedVectors:
-    """Of the table with these rows by id, slots [N, Si] and numbers [N, Gi]. Made in slices, with pauses: whoever
-    answers requests meanwhile waits for no more than one of them.
-    """
+    """Of the table with these rows by id, slots [N, Si] and numbers [N, Gi]. Made in slices, with rests between."""
     row_of = _rows_of(index, rows)
     places, biases = np.full(len(slots), -1, np.int32), np.empty(len(index), np.float32)
     for some in _slices(len(index)):
@@ -97,7 +94,7 @@ def indexed_vectors(
         is_here = here >= 0
         places[here[is_here]] = some.start + np.flatnonzero(is_here)
         biases[some] = np.where(is_here, index.biases[some], np.float32(-np.inf))
-        time.sleep(PAUSE_SECONDS)
+        index.rest()
     index.release()
     fresh = np.flatnonzero(places < 0)
     places[fresh] = -1 - np.arange(len(fresh), dtype=np.int32)
@@ -111,7 +108,7 @@ def _rows_of(index: ItemIndex, rows: Mapping[str, int]) -> NDArray[np.int32]:
     for ids in index.ids():
         found[first : first + len(ids)] = np.fromiter(map(rows.get, ids, repeat(-1)), np.int32, len(ids))
         first += len(ids)
-        time.sleep(PAUSE_SECONDS)
+        index.rest()
     return found
 
 

@@ -119,6 +119,11 @@ class Recommender:
         """How long the rankings take that come before the next one's, by the last ones."""
         return self._rankings.wait_seconds
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are requests to rank; for other threads."""
+        return self._rankings.is_busy
+
     def remembered(self, decision_id: str) -> bytes | None:
         """The answer given under this id lately."""
         return self._repeatable.answer(decision_id) or self._unstored.answer(decision_id)

@@ -26,8 +26,14 @@ class Together(Generic[Question, Answer]):
         """`answer` takes any number of questions, and gives each its answer."""
         self._answer = answer
         self._asked: list[tuple[Question, Settle[Answer]]] = []
+        self._is_answering = False
         self.seconds_each = 0.0
         """What one answer takes, by the last turns: time of all by their number."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for an answer. Other threads may ask."""
+        return self._is_answering or bool(self._asked)
 
     @property
     def wait_seconds(self) -> float:
@@ -41,9 +47,11 @@ class Together(Generic[Question, Answer]):
         self._asked.append((question, settle))
 
     def _answer_all(self) -> None:
+        self._is_answering = True
         asked, self._asked = self._asked, []
         started = time.perf_counter()
         self._settle(asked)
+        self._is_answering = False
         seconds = (time.perf_counter() - started) / len(asked)
         self.seconds_each += (1.0 - (1.0 - _SMOOTHING) ** len(asked)) * (seconds - self.seconds_each)
 

@@ -79,6 +79,26 @@ def test_who_has_gone_is_not_told() -> None:
     asyncio.run(run())
 
 
+def test_it_is_busy_from_when_somebody_asks_until_all_were_told() -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def answered(numbers: list[int]) -> list[int]:
+        seen.append(("answered", together.is_busy))
+        return numbers
+
+    together = Together(answered)
+
+    async def run() -> None:
+        seen.append(("before", together.is_busy))
+        together.ask(1, lambda _: seen.append(("told", together.is_busy)))
+        seen.append(("asked", together.is_busy))
+        await asyncio.sleep(0)
+        seen.append(("after", together.is_busy))
+
+    asyncio.run(run())
+    assert seen == [("before", False), ("asked", True), ("answered", True), ("told", True), ("after", False)]
+
+
 def test_it_knows_what_an_answer_takes() -> None:
     def slowly(numbers: list[int]) -> list[int]:
         time.sleep(0.01 * len(numbers))
