@@ -6,7 +6,6 @@ requests that it held up.
 
 import math
 import multiprocessing
-import os
 import select
 import socket
 import time
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.machine import run_first
 from bench.rankers import load_core
 
 NO_ANSWER = 0
@@ -35,6 +35,8 @@ class Paced:
     due: NDArray[np.float64]  # [R] when each was to be sent, since the start
     latency: NDArray[np.float64]  # [R] from then to the whole answer; of those without one to when that was given up
     status: NDArray[np.int64]  # [R] of HTTP, or NO_ANSWER
+    start: float = 0.0
+    """By `time.perf_counter`, a clock that all processes of a machine share."""
 
     def percentile(self, q: float, status: int = 200) -> float:
         """Of the latency of those with this status; NaN: there are none."""
@@ -44,7 +46,7 @@ class Paced:
     def due_within(self, start: float, end: float = math.inf) -> "Paced":
         """Those that were to be sent from `start` on and before `end`."""
         those = (start <= self.due) & (self.due < end)
-        return Paced(self.due[those], self.latency[those], self.status[those])
+        return Paced(self.due[those], self.latency[those], self.status[those], self.start)
 
     @property
     def statuses(self) -> Counter[int]:
@@ -52,9 +54,9 @@ class Paced:
 
 
 def paced(url: str, bodies: Sequence[bytes], *, rate: float, seconds: float) -> Paced:
-    """POSTs the bodies in turn, `rate` a second, from a process of its own on the core for load."""
+    """POSTs the bodies in turn, `rate` a second, from a process of its own, which goes first on the core for load."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, os.sched_setaffinity, (0, {load_core()})) as apart:
+    with ProcessPoolExecutor(1, spawn, run_first, (load_core(),)) as apart:
         return apart.submit(drive, url, list(bodies), rate, seconds).result()
 
 
@@ -97,7 +99,7 @@ class _Client:
         end = time.perf_counter() - start
         for connection in [*self._busy.values()]:
             self._finish(connection, end, NO_ANSWER)
-        return self._paced()
+        return self._paced(start)
 
     def _send(self, due: float, number: int, start: float) -> bool:
         """Whether it was sent, or cannot be; False: it waits for a connection."""
@@ -149,11 +151,11 @@ class _Client:
             connection.received.clear()
             self._free.append(connection)
 
-    def _paced(self) -> Paced:
+    def _paced(self, start: float) -> Paced:
         for connection in self._free:
             connection.socket.close()
         results = np.array(self._results, np.float64).reshape(-1, 3)
-        return Paced(results[:, 0], results[:, 1], results[:, 2].astype(np.int64))
+        return Paced(results[:, 0], results[:, 1], results[:, 2].astype(np.int64), start)
 
 
 def _is_whole(received: bytearray) -> bool:

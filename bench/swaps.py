@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from bench.large import clustered, index_of, policy_of, queries_of, table_of
+from bench.machine import Spans, Stalls, seconds_within
 from bench.paced import Paced, paced
 from bench.rankers import Server, Workload, _golden, ask, policy_tensors, prepare, ranker
 from bench.tables import Section, print_report, section, table
@@ -37,19 +38,34 @@ _SWAP_SECONDS = 60.0
 _SETTLED_SECONDS = 0.3
 _ROUND_SECONDS = 5.0
 _SWAPS_IN_A_ROW = 10
+_HEADER = (
+    "items",
+    "p50 ms",
+    "p99",
+    f"longest, each {_ROUND_SECONDS:g} s",
+    "longest of all",
+    "less the machine's",
+    "a swap takes s",
+    "memory ÷ policy",
+    "failed",
+)
 _ABOUT = """
 `steadyrank serve` on one core, {rate:g} requests a second at a steady pace from the other, half of them with 100
 candidates, half for the whole catalogue. Two policies take turns. Latency is from when a request was to be sent to
-its answer. "No swaps" is the same load on the same server for as long, in turns with {row} swaps: what the machine
-itself does, the longest of as many requests included. Memory: how far the resident set rose above where it was before,
-as a part of one policy's files, and one for the policy that serves.
+its answer. "No swaps" is the same load on the same server for as long, in turns with {row} swaps. "Less the machine's"
+is the longest without the time that the machine itself stood still meanwhile, as told by a real-time process on each
+core that is due every half millisecond: {stalls}. A virtual
+machine can also be slow without standing still. "Each {seconds:g} s": the longest in so long, the median of such times.
+Memory: how far the resident set rose at most above where it was before, as a part of one policy's files, and one for
+the policy that serves.
 """.strip()
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    calm: Paced
-    load: Paced
+    calm: list[Paced]
+    load: list[Paced]
+    stalls: Spans
     swap_seconds: list[float]
     memory_ratio: float
 
@@ -63,31 +79,46 @@ def measure(*, quick: bool) -> Section:
     """The section, and the figures of its targets."""
     sizes, num_swaps = ((1_000, 30_000), 5) if quick else ((1_000, 1_000_000), 100)
     measured = {size: _run(Workload(num_items=size), num_swaps) for size in sizes}
-    times = [f"{when}: {what}" for when in ("no swaps", "swaps") for what in ("p50 ms", "p99", "longest")]
-    header = ("items", "failed", *times, "a swap takes s", "memory peak ÷ policy")
-    rows = [_row(*each) for each in measured.items()]
-    text = section(f"{num_swaps} swaps", table(header, rows), _ABOUT.format(rate=RATE, row=_SWAPS_IN_A_ROW))
+    rows = [row for size, each in measured.items() for row in _rows(size, each)]
+    stalls = _of_machine([each.stalls for each in measured.values()])
+    about = _ABOUT.format(rate=RATE, row=_SWAPS_IN_A_ROW, stalls=stalls, seconds=_ROUND_SECONDS)
+    text = section(f"{num_swaps} swaps", table(_HEADER, rows), about)
     last = measured[sizes[-1]]
     figures = {
         "swaps failed": float(sum(_failed(each) for each in measured.values())),
-        "swaps stall": float(last.load.latency.max()) * 1e3,
+        "swaps stall": 1e3 * _longest(joined(last.load), last.stalls),
         "swaps memory": last.memory_ratio,
     }
     return Section(text, {} if quick else figures)
 
 
 def _failed(measured: _Measured) -> int:
-    return int((measured.load.status != 200).sum())
+    return int((joined(measured.load).status != 200).sum())
 
 
-def _row(size: int, measured: _Measured) -> tuple[str, ...]:
-    times = [
-        f"{1e3 * seconds:.2f}"
-        for part in (measured.calm, measured.load)
-        for seconds in (part.percentile(50), part.percentile(99), float(part.latency.max()))
-    ]
+def _rows(size: int, measured: _Measured) -> Iterator[tuple[str, ...]]:
     swap_seconds = f"{median(measured.swap_seconds):.2f}"
-    return f"{size:,}", str(_failed(measured)), *times, swap_seconds, f"{measured.memory_ratio:.2f}"
+    yield f"{size:,}, no swaps", *_times(measured.calm, measured.stalls), "", "", ""
+    swaps = (swap_seconds, f"{measured.memory_ratio:.2f}", str(_failed(measured)))
+    yield f"{size:,}, swaps", *_times(measured.load, measured.stalls), *swaps
+
+
+def _times(rounds: Sequence[Paced], stalls: Spans) -> Iterator[str]:
+    part, usual = joined(rounds), median(float(each.latency.max()) for each in rounds)
+    latencies = (part.percentile(50), part.percentile(99), usual, float(part.latency.max()), _longest(part, stalls))
+    return (f"{1e3 * seconds:.2f}" for seconds in latencies)
+
+
+def _longest(part: Paced, stalls: Spans) -> float:
+    """Latency in seconds, without what the machine held up."""
+    return float((part.latency - seconds_within(stalls, part.due, part.due + part.latency)).max())
+
+
+def _of_machine(spans: Sequence[Spans]) -> str:
+    seconds = np.concatenate([each[:, 1] - each[:, 0] for each in spans])
+    if not len(seconds):
+        return "it saw none, or this user may not run one"
+    return f"it did {len(seconds)} times, for {1e3 * seconds.max():.1f} ms at the longest"
 
 
 def _run(workload: Workload, num_swaps: int) -> _Measured:
@@ -110,7 +141,7 @@ def _measured(settings: Settings, server: Server, versions: Sequence[str], bodie
     before = memory.now()
     calm: list[Paced] = []
     load: list[Paced] = []
-    with memory, ThreadPoolExecutor(1) as apart:
+    with memory, Stalls() as stalls, ThreadPoolExecutor(1) as apart:
         for start in range(1, len(versions), _SWAPS_IN_A_ROW):
             row = versions[start : start + _SWAPS_IN_A_ROW]
             swapping = apart.submit(_swap_all, settings, server, row, bodies[0])
@@ -119,15 +150,20 @@ def _measured(settings: Settings, server: Server, versions: Sequence[str], bodie
                 load.append(_round(server, bodies))
             swap_seconds += swapping.result()
             calm += [_round(server, bodies) for _ in load[num_before:]]
-    return _Measured(_joined(calm), _joined(load), swap_seconds, 1 + (memory.peak - before) / size)
+    return _Measured(calm, load, stalls.spans, swap_seconds, 1 + (memory.peak - before) / size)
 
 
 def _round(server: Server, bodies: list[bytes]) -> Paced:
     return paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_ROUND_SECONDS)
 
 
-def _joined(rounds: Sequence[Paced]) -> Paced:
-    return Paced(*(np.concatenate([getattr(each, name) for each in rounds]) for name in ("due", "latency", "status")))
+def joined(rounds: Sequence[Paced]) -> Paced:
+    """With times since the clock's own start."""
+    return Paced(
+        np.concatenate([each.start + each.due for each in rounds]),
+        np.concatenate([each.latency for each in rounds]),
+        np.concatenate([each.status for each in rounds]),
+    )
 
 
 def _swap_all(settings: Settings, server: Server, versions: Sequence[str], body: bytes) -> list[float]:
