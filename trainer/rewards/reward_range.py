@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 _MIN_SHARE = 1e-6  # of the range, by which the mean stays away from its ends: the logit of 0 is infinite
 
@@ -38,13 +39,15 @@ class RewardRange(nn.Module):
 
     def observe(self, reward: Tensor) -> None:
         """Takes the rewards [B] of a batch into account."""
+        # Floats: on single numbers an operation of torch costs ten times as much, and this is done at every update.
         low, high = (each.item() for each in reward.aminmax())
         before, mean, num = self.count.item(), self.mean.item(), len(reward)
+        known_low, known_high = self.low.item(), self.high.item()
         if before:
-            low, high = min(low, self.low.item()), max(high, self.high.item())
+            low, high = min(low, known_low), max(high, known_high)
         self.count.fill_(before + num)
-        self.mean.fill_(mean + (reward.mean().item() - mean) * (num * (1.0 / (before + num))))
-        if low != self.low or high != self.high:
+        self.mean.fill_(mean + (reward.sum().item() / num - mean) * (num * (1.0 / (before + num))))
+        if (low, high) != (known_low, known_high):
             self.low.fill_(low)
             self.high.fill_(high)
             share = ((self.mean - self.low) / (self.high - self.low)).nan_to_num(0.5)
@@ -53,7 +56,8 @@ class RewardRange(nn.Module):
     def loss(self, logits: Tensor, reward: Tensor) -> Tensor:
         """Mean cross-entropy of the estimates with the rewards, both [B]; the range must be open."""
         label = (reward - self.low) / (self.high - self.low)
-        return nn.functional.binary_cross_entropy_with_logits(logits + self.offset, label)
+        logits = logits + self.offset
+        return functional.binary_cross_entropy_with_logits(logits, label, reduction="sum") / logits.numel()
 
     def estimate(self, logits: Tensor) -> Tensor:
         """Rewards from logits, [B]; zeros before any was seen."""
