@@ -129,7 +129,7 @@ class PolicyWatcher:
         self._metrics.swaps.inc()
         self._metrics.policy_created.set(policy.created_at)
         self._live.swapped(version)
-        self._tell(policy)
+        await asyncio.to_thread(self._tell, policy)  # to a file whose disk may be busy, while requests wait
         await asyncio.to_thread(_retire, replaced)
 
     def _tell(self, policy: Policy) -> None:
