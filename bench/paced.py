@@ -6,6 +6,7 @@ requests that it held up.
 
 import math
 import multiprocessing
+import os
 import select
 import socket
 import time
@@ -53,10 +54,15 @@ class Paced:
         return Counter(self.status.tolist())
 
 
-def paced(url: str, bodies: Sequence[bytes], *, rate: float, seconds: float) -> Paced:
-    """POSTs the bodies in turn, `rate` a second, from a process of its own, which goes first on the core for load."""
+def paced(url: str, bodies: Sequence[bytes], *, rate: float, seconds: float, goes_first: bool = False) -> Paced:
+    """POSTs the bodies in turn, `rate` a second, from a process of its own on the core for load; in real time, where it
+    `goes_first`: at a rate that leaves the core idle, or it takes it from all others.
+    """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, run_first, (load_core(),)) as apart:
+    with ProcessPoolExecutor(1, spawn, os.sched_setaffinity, (0, {load_core()})) as apart:
+        if goes_first:
+            apart.submit(drive, url, list(bodies), rate, 0.0).result()  # loads its modules, among the others
+            apart.submit(run_first, load_core()).result()
         return apart.submit(drive, url, list(bodies), rate, seconds).result()
 
 

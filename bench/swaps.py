@@ -154,7 +154,7 @@ def _measured(settings: Settings, server: Server, versions: Sequence[str], bodie
 
 
 def _round(server: Server, bodies: list[bytes]) -> Paced:
-    return paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_ROUND_SECONDS)
+    return paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_ROUND_SECONDS, goes_first=True)
 
 
 def joined(rounds: Sequence[Paced]) -> Paced:
