@@ -33,10 +33,8 @@ _SETTLED_SECONDS = 1.0
 """After which what a start needs once is done with."""
 _THREAD_TURN_SECONDS = 0.0005
 """How long the threads that log and load may keep a request waiting for Python; its own default is ten times that."""
-_GC_ALLOCATIONS = 10_000
-"""A request leaves no cycles behind: looking for some after every fifth, as by default, would cost it a twentieth. To
-free as many objects as this, where they are in cycles, takes 5 ms.
-"""
+_GC_ALLOCATIONS = 50_000
+"""A request leaves no cycles behind: looking for some after every fifth, as by default, would cost it a twentieth."""
 
 _log = logging.getLogger(__name__)
 
