@@ -46,6 +46,7 @@ class Stalls:
     def __enter__(self) -> Self:
         for watch in self._watches:
             watch.start()
+        self._sender.close()  # here, so that a watch that died is an error and not a wait
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -86,14 +86,14 @@ def measure(*, quick: bool) -> Section:
     last = measured[sizes[-1]]
     figures = {
         "swaps failed": float(sum(_failed(each) for each in measured.values())),
-        "swaps stall": 1e3 * _longest(joined(last.load), last.stalls),
+        "swaps stall": 1e3 * _longest(_joined(last.load), last.stalls),
         "swaps memory": last.memory_ratio,
     }
     return Section(text, {} if quick else figures)
 
 
 def _failed(measured: _Measured) -> int:
-    return int((joined(measured.load).status != 200).sum())
+    return int((_joined(measured.load).status != 200).sum())
 
 
 def _rows(size: int, measured: _Measured) -> Iterator[tuple[str, ...]]:
@@ -104,7 +104,7 @@ def _rows(size: int, measured: _Measured) -> Iterator[tuple[str, ...]]:
 
 
 def _times(rounds: Sequence[Paced], stalls: Spans) -> Iterator[str]:
-    part, usual = joined(rounds), median(float(each.latency.max()) for each in rounds)
+    part, usual = _joined(rounds), median(float(each.latency.max()) for each in rounds)
     latencies = (part.percentile(50), part.percentile(99), usual, float(part.latency.max()), _longest(part, stalls))
     return (f"{1e3 * seconds:.2f}" for seconds in latencies)
 
@@ -157,7 +157,7 @@ def _round(server: Server, bodies: list[bytes]) -> Paced:
     return paced(f"{server.url}/recommend", bodies, rate=RATE, seconds=_ROUND_SECONDS, goes_first=True)
 
 
-def joined(rounds: Sequence[Paced]) -> Paced:
+def _joined(rounds: Sequence[Paced]) -> Paced:
     """With times since the clock's own start."""
     return Paced(
         np.concatenate([each.start + each.due for each in rounds]),
